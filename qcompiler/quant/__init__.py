@@ -1,0 +1,23 @@
+"""The vocabulary of quantization: types, specs, encodings, places and the plan. No graph, no policy."""
+
+from qcompiler.quant.plan import BiasOf, NodePlan, Precision, QuantPlan, Site, SitePlan, merge_groups
+from qcompiler.quant.qtype import QTYPES, QType
+from qcompiler.quant.spec import Encoding, Granularity, PerAxis, PerBlock, PerTensor, QSpec
+
+__all__ = [
+    "QTYPES",
+    "BiasOf",
+    "Encoding",
+    "Granularity",
+    "NodePlan",
+    "PerAxis",
+    "PerBlock",
+    "PerTensor",
+    "Precision",
+    "QSpec",
+    "QType",
+    "QuantPlan",
+    "Site",
+    "SitePlan",
+    "merge_groups",
+]

@@ -1,0 +1,106 @@
+"""What kind of quantization a value gets (`QSpec`) and with which numbers (`Encoding`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler.quant.qtype import QType
+
+ScaleKind = Literal["f32", "f16", "pow2", "e8m0"]
+
+
+@dataclass(frozen=True, slots=True)
+class PerTensor:
+    """One scale for the whole tensor."""
+
+    def __str__(self) -> str:
+        return "tensor"
+
+
+@dataclass(frozen=True, slots=True)
+class PerAxis:
+    """One scale for each index of `axis`."""
+
+    axis: int
+
+    def __str__(self) -> str:
+        return f"axis {self.axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class PerBlock:
+    """One scale for each run of `size` values along `axis`."""
+
+    axis: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"blocks of {self.size} along axis {self.axis}"
+
+
+Granularity = PerTensor | PerAxis | PerBlock
+
+
+@dataclass(frozen=True, slots=True)
+class QSpec:
+    """A kind of quantization: no numbers, hashable, printable.
+
+    Attributes:
+        qtype: storage type.
+        granularity: which values share a scale.
+        symmetric: the zero point is fixed (0 for signed types, the middle for unsigned ones).
+        narrow: signed integers leave their lowest code unused, so that the grid is symmetric about zero.
+        scale: the form that scales are rounded to before codes are computed.
+        dynamic: scale and zero point are computed by the runtime from each input.
+    """
+
+    qtype: QType
+    granularity: Granularity = field(default_factory=PerTensor)
+    symmetric: bool = False
+    narrow: bool = False
+    scale: ScaleKind = "f32"
+    dynamic: bool = False
+
+    @property
+    def low(self) -> int:
+        """Smallest code of an integer grid."""
+        return int(self.qtype.low) + int(self.narrow and self.qtype.signed)
+
+    @property
+    def high(self) -> int:
+        """Largest code of an integer grid."""
+        return int(self.qtype.high)
+
+    def __str__(self) -> str:
+        words = [str(self.qtype), "symmetric" if self.symmetric else "asymmetric", f"per {self.granularity}"]
+        return " ".join(words + (["dynamic"] if self.dynamic else []))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """The numbers of one quantized value: `x ~ (code - zero_point) * scale`.
+
+    Attributes:
+        spec: the kind.
+        scale: float32, rank 0 for per-tensor, rank 1 for per-axis.
+        zero_point: int32, same shape as `scale`.
+        method: how the range was chosen (`minmax`, `mse`, `given`, ...).
+        codes: integer codes of a constant whose rounding was optimised; None means nearest.
+    """
+
+    spec: QSpec
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int32]
+    method: str
+    codes: npt.NDArray[np.generic] | None = None
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value that the grid represents, over all its scales."""
+        low = (self.spec.low - self.zero_point.astype(np.float64)) * self.scale
+        high = (self.spec.high - self.zero_point.astype(np.float64)) * self.scale
+        return float(low.min()), float(high.max())
