@@ -1,0 +1,25 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ZOO = Path(__file__).resolve().parents[2] / "shared" / "zoo"
+
+
+@pytest.fixture(scope="session")
+def zoo() -> ModuleType:
+    """The model zoo, where it stands beside the project; tests that need it skip elsewhere, but never in CI."""
+    if not (ZOO / "zoo.py").is_file():
+        if os.environ.get("QCOMPILER_REQUIRE_ZOO"):
+            pytest.fail("the model zoo is required here and is not beside the project")
+        pytest.skip("no model zoo beside the project")
+    sys.path.insert(0, str(ZOO))
+    import zoo as module
+
+    return module
