@@ -2,7 +2,7 @@
 
 The data is scikit-learn's copy of the UCI digits: 1797 images of 8x8 pixels, values 0 to 16.
 The rows are used in the order of the file: the first 1285 train, the last 512 evaluate and are used for nothing else.
-(They are not shuffled, so rows of one writer stay together rather than falling on both sides of the split.)
+(They are not shuffled: neighbours in the file may be by one writer and should not fall on both sides of the split.)
 The calibration samples are 256 of the training images, as they are, without augmentation.
 """
 
@@ -81,7 +81,7 @@ def start() -> None:
 
 
 def warp(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn (to 0.2 rad), scale and shear (to 15 %), and shift (to 12 % of a side) each image at random."""
+    """Turn (to 0.2 rad), scale and shear (to 15 %), and shift (to an eighth of a side) each image at random."""
     count = len(images)
     angle, shear, grow_x, grow_y, shift_x, shift_y = 2 * torch.rand(6, count, generator=generator) - 1
     cos, sin = torch.cos(0.2 * angle), torch.sin(0.2 * angle)
