@@ -1,6 +1,6 @@
 """The vocabulary of quantization: types, specs, encodings, places and the plan. No graph, no policy."""
 
-from qcompiler.quant.plan import BiasOf, NodePlan, Precision, QuantPlan, Site, SitePlan, merge_groups
+from qcompiler.quant.plan import BiasOf, NodePlan, Precision, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import QTYPES, QType
 from qcompiler.quant.spec import Encoding, Granularity, PerAxis, PerBlock, PerTensor, QSpec
 
@@ -19,5 +19,4 @@ __all__ = [
     "QuantPlan",
     "Site",
     "SitePlan",
-    "merge_groups",
 ]

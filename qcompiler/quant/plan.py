@@ -6,7 +6,7 @@ objects; places are names, so a plan can be written, read, compared and applied 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -55,10 +55,11 @@ class SitePlan:
     Attributes:
         options: what the target would accept, best first.
         choice: the accepted one; None keeps the value in float.
-        encoding: the numbers, once calibrated.
-        derived: set where the encoding follows from other sites.
         rule: name of the target rule that put it here.
         why: one sentence for a person.
+        derived: set where the encoding follows from other sites.
+        same_as: another site whose encoding this one shares.
+        encoding: the numbers, once calibrated.
     """
 
     options: tuple[QSpec, ...]
@@ -66,6 +67,7 @@ class SitePlan:
     rule: str
     why: str = ""
     derived: BiasOf | None = None
+    same_as: Site | None = None
     encoding: Encoding | None = None
 
 
@@ -88,16 +90,10 @@ class QuantPlan:
     Attributes:
         sites: decision for each place.
         nodes: how each node is computed, by node name.
-        groups: sites that must share one encoding.
     """
 
     sites: Mapping[Site, SitePlan] = field(default_factory=dict)
     nodes: Mapping[str, NodePlan] = field(default_factory=dict)
-    groups: tuple[tuple[Site, ...], ...] = ()
-
-    def with_site(self, site: Site, plan: SitePlan) -> QuantPlan:
-        """This plan with another decision for one site."""
-        return replace(self, sites={**self.sites, site: plan})
 
     def with_sites(self, changes: Mapping[Site, SitePlan]) -> QuantPlan:
         """This plan with other decisions for some sites."""
@@ -105,21 +101,24 @@ class QuantPlan:
 
     def with_choice(self, site: Site, choice: QSpec | None) -> QuantPlan:
         """This plan with another choice for one site; its encoding is dropped, since it fits the old choice."""
-        return self.with_site(site, replace(self.sites[site], choice=choice, encoding=None))
+        return self.with_sites({site: replace(self.sites[site], choice=choice, encoding=None)})
 
     def quantized(self) -> Iterator[tuple[Site, SitePlan]]:
         """The sites that are not float, in plan order."""
         return ((site, plan) for site, plan in self.sites.items() if plan.choice is not None)
 
-    def group_of(self, site: Site) -> tuple[Site, ...]:
-        """The sites that share an encoding with `site`, itself included."""
-        return next((group for group in self.groups if site in group), (site,))
+    def root(self, site: Site) -> Site:
+        """The site whose encoding `site` has in the end."""
+        seen = {site}
+        while (twin := self.sites[site].same_as) is not None and twin in self.sites and twin not in seen:
+            seen.add(site := twin)
+        return site
 
-
-def merge_groups(pairs: Iterable[tuple[Site, Site]]) -> tuple[tuple[Site, ...], ...]:
-    """Connected components of "shares an encoding with", each sorted, in sorted order."""
-    import networkx as nx
-
-    graph = nx.Graph()
-    graph.add_edges_from(pairs)
-    return tuple(sorted(tuple(sorted(component)) for component in nx.connected_components(graph)))
+    def groups(self) -> dict[Site, list[Site]]:
+        """The sites that share an encoding, by their root, in plan order; the root is the first of its list."""
+        found: dict[Site, list[Site]] = {}
+        for site in self.sites:
+            found.setdefault(root := self.root(site), [root])
+            if site != root:
+                found[root].append(site)
+        return found

@@ -1,1 +1,33 @@
-"""."""
+"""The shape of a target's description: types only."""
+
+from qcompiler.targets.spec import (
+    REST,
+    Activation,
+    Bias,
+    Condition,
+    Float,
+    FloatRule,
+    Operand,
+    OpRule,
+    Output,
+    Same,
+    TargetSpec,
+    Weight,
+    channel_axis,
+)
+
+__all__ = [
+    "REST",
+    "Activation",
+    "Bias",
+    "Condition",
+    "Float",
+    "FloatRule",
+    "OpRule",
+    "Operand",
+    "Output",
+    "Same",
+    "TargetSpec",
+    "Weight",
+    "channel_axis",
+]

@@ -1,0 +1,154 @@
+"""What ONNX Runtime's CPU provider computes in integers, and what pays: the table.
+
+Every line was measured on ONNX Runtime 1.31 (x86-64, AVX512-VNNI, one thread) by looking at the optimised graph and
+at the clock; `source` names the section of the project's ONNX Runtime fact sheet.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from qcompiler import ir
+from qcompiler.quant import PerAxis, PerTensor, QSpec
+from qcompiler.quant.qtype import INT8, UINT8
+from qcompiler.targets import REST, Activation, Bias, FloatRule, OpRule, Same, TargetSpec, Weight
+from qcompiler.targets import Float as StaysFloat
+
+# uint8 activations with any zero point, int8 weights with zero point 0: the only pair with VNNI kernels (rules 1, 2).
+U8 = QSpec(UINT8, PerTensor())
+U8_DYNAMIC = QSpec(UINT8, PerTensor(), dynamic=True)
+S8_CHANNEL = QSpec(INT8, PerAxis(0), symmetric=True)
+ACTIVATION = Activation((U8,))
+WEIGHT = Weight((S8_CHANNEL,))
+
+
+def plain_gemm(node: ir.Node) -> str | None:
+    """QGemm takes alpha, beta = 1 and an untransposed input; its bias is one row."""
+    if any(float(node.attrs.get(name, 1.0)) != 1.0 for name in ("alpha", "beta")) or node.attrs.get("transA", 0):
+        return f"Gemm {node.name!r} has alpha, beta or transA"
+    if len(node.inputs) > 2 and node.inputs[2].name:
+        bias, columns = node.inputs[2].shape, node.inputs[1].shape[0 if node.attrs.get("transB", 0) else 1]
+        if bias is None or list(bias) != [columns]:
+            return f"bias of Gemm {node.name!r} is not one value for each column"
+    return None
+
+
+def matrix_weight(node: ir.Node) -> str | None:
+    """The integer matrix kernels take a constant second operand of rank 2."""
+    weight = node.inputs[1]
+    if not isinstance(weight, ir.Constant):
+        return f"both operands of {node.op} {node.name!r} are computed; the integer kernel is no faster than float"
+    if len(weight.shape) != 2:
+        return f"weight {weight.name!r} of {node.op} {node.name!r} has rank {len(weight.shape)}, not 2"
+    return None
+
+
+def at_most_rank_4(node: ir.Node) -> str | None:
+    """A 5-D Transpose of uint8 runs a generic, slow kernel."""
+    shape = node.inputs[0].shape
+    return (
+        f"{node.op} {node.name!r} works on rank {len(shape)}; the uint8 kernel is slow"
+        if len(shape or ()) > 4
+        else None
+    )
+
+
+def nearest(node: ir.Node) -> str | None:
+    """Only nearest-neighbour Resize moves values without arithmetic."""
+    mode = node.attrs.get("mode", "nearest")
+    return None if mode == "nearest" else f"Resize {node.name!r} interpolates ({mode})"
+
+
+def unit_steps(node: ir.Node) -> str | None:
+    """A Slice with steps is 2.4 times slower on uint8 than on float."""
+    if len(node.inputs) < 5 or not node.inputs[4].name:
+        return None
+    steps = node.inputs[4]
+    if isinstance(steps, ir.Constant) and (abs(ir.array(steps)) == 1).all():
+        return None
+    return f"Slice {node.name!r} has steps other than 1"
+
+
+def no_indices(node: ir.Node) -> str | None:
+    """MaxPool that also returns indices has no uint8 kernel."""
+    return f"MaxPool {node.name!r} returns indices" if len(node.outputs) > 1 and node.outputs[1].name else None
+
+
+RELU = ("Relu", "Clip")
+
+INT8_RULES = (
+    OpRule(
+        "conv", ("Conv",), {0: ACTIVATION, 1: WEIGHT, 2: Bias()}, ACTIVATION,
+        "rules 1, 3, 4, 5; section 2.1: QLinearConv, 2.2 to 3.9 times float", absorbs=RELU,
+    ),
+    OpRule(
+        "gemm", ("Gemm",), {0: ACTIVATION, 1: WEIGHT, 2: Bias()}, StaysFloat(),
+        "rules 5, 9; section 2.2: QGemm with an int32 bias and a float output", conditions=(plain_gemm, matrix_weight),
+    ),
+    OpRule(
+        "matmul", ("MatMul",), {0: ACTIVATION, 1: WEIGHT}, StaysFloat(),
+        "rule 9; section 2.2: MatMulIntegerToFloat, 3.2 to 3.5 times float", conditions=(matrix_weight,),
+    ),
+    OpRule(
+        "arithmetic", ("Add", "Mul"), {0: ACTIVATION, 1: ACTIVATION}, ACTIVATION,
+        "rules 11, 15; section 2.3: QLinearAdd, QLinearMul", role="follow", absorbs=RELU,
+    ),
+    OpRule(
+        "concat", ("Concat",), {REST: ACTIVATION}, ACTIVATION,
+        "rule 11; section 2.4: QLinearConcat, equal scales 11 us, unequal 33 us", role="follow",
+    ),
+    OpRule(
+        "global-pool", ("GlobalAveragePool",), {0: ACTIVATION}, ACTIVATION,
+        "rule 11; section 2.3: QLinearGlobalAveragePool, 1 to 4 times float", role="follow",
+    ),
+    OpRule(
+        "activation", ("Sigmoid", "LeakyRelu"), {0: ACTIVATION}, ACTIVATION,
+        "rule 11; section 2.3: QLinearSigmoid, QLinearLeakyRelu", role="follow",
+    ),
+    OpRule(
+        "max-pool", ("MaxPool",), {0: ACTIVATION}, Same(),
+        "rule 12; section 2.3: NhwcMaxPool beside a QLinearConv", role="follow", conditions=(no_indices,),
+    ),
+    OpRule(
+        "resize", ("Resize",), {0: ACTIVATION}, Same(),
+        "rule 11; section 2.4: nearest Resize on uint8", role="follow", conditions=(nearest,),
+    ),
+    OpRule(
+        "slice", ("Slice",), {0: ACTIVATION}, Same(),
+        "section 4: data movement with equal encodings runs on uint8", role="follow", conditions=(unit_steps,),
+    ),
+    OpRule(
+        "move", ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Split", "Gather", "DepthToSpace"),
+        {0: ACTIVATION}, Same(),
+        "section 4: data movement with equal encodings runs on uint8", role="follow", conditions=(at_most_rank_4,),
+    ),
+)  # fmt: skip
+
+W8_RULES = (
+    OpRule(
+        "dynamic-matrix", ("MatMul", "Gemm"),
+        {0: Activation((U8_DYNAMIC,)), 1: WEIGHT}, StaysFloat(),
+        "section 2.2: DynamicQuantizeMatMul, 2.2 to 5.5 times float", conditions=(plain_gemm, matrix_weight),
+    ),
+)  # fmt: skip
+
+FLOAT_RULES = (
+    FloatRule(("Softmax", "LogSoftmax"), "QLinearSoftmax is 6 times slower than float", "rule 10"),
+    FloatRule(("AveragePool",), "QLinearAveragePool is 12 to 20 times slower than float", "rule 10"),
+    FloatRule(
+        ("LayerNormalization", "RMSNormalization", "Gelu", "Erf", "Tanh", "Div", "Sub", "ReduceMean", "PRelu", "Pad"),
+        "there is no integer kernel; Q and DQ around it cost more than they save", "rule 10, section 2.3",
+    ),
+    FloatRule(("ConvTranspose",), "there is no integer kernel (0.9 times float with Q and DQ)", "section 2.1"),
+    FloatRule(("LSTM", "GRU", "RNN"), "there is no static integer kernel", "rule 10"),
+    FloatRule(("HardSwish", "HardSigmoid"), "there is no integer kernel", "section 2.3"),
+)  # fmt: skip
+
+SPEC = TargetSpec(
+    name="onnxruntime",
+    summary="ONNX Runtime, CPU execution provider",
+    variants=MappingProxyType({"vnni": "x86-64 with AVX512-VNNI or AVX-VNNI"}),
+    schemes=MappingProxyType({"int8": INT8_RULES, "w8": W8_RULES}),
+    float_rules=FLOAT_RULES,
+    needs_data=frozenset({"int8"}),
+)

@@ -1,0 +1,156 @@
+"""What a target can run, as a table: types only. The tables stand with the backends.
+
+A rule says of some operators which operands must be quantized, and how, so that the target computes the node in
+integers. Operands are numbered as in the ONNX standard; `REST` stands for all inputs not listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from qcompiler import ir
+from qcompiler.errors import UsageError
+from qcompiler.quant import Precision, QSpec
+
+REST: Final = -1
+
+Condition = Callable[[ir.Node], str | None]
+"""Why a node does not qualify, in words with names; None where it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A value computed at run time (or a constant in its place), stored as one of `options`, best first."""
+
+    options: tuple[QSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A constant stored as one of `options`; a per-axis one runs along the output channels of the node."""
+
+    options: tuple[QSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """An optional constant stored as int32 with scale(x) * scale(w), `x` and `w` being the ports of those operands."""
+
+    x: int = 0
+    w: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Stored with the encoding of input `port`: the node only moves values."""
+
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Float:
+    """Stays float."""
+
+
+Operand = Activation | Weight | Bias | Float
+Output = Activation | Same | Float
+
+
+@dataclass(frozen=True)
+class OpRule:
+    """One line of a target table.
+
+    Attributes:
+        name: what the plan and the report cite.
+        ops: operator types.
+        inputs: what each input must be; inputs that are not listed stay float.
+        output: what each output must be.
+        role: `anchor` nodes are worth quantizing on their own; `follow` nodes only inside a quantized region.
+        absorbs: operators that the target computes inside the node, so that the output is the one behind them.
+        conditions: what a node must satisfy besides.
+        source: where this is documented or was measured.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    inputs: Mapping[int, Operand]
+    output: Output
+    source: str
+    role: Literal["anchor", "follow"] = "anchor"
+    absorbs: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    def operand(self, port: int) -> Operand:
+        """What input `port` must be."""
+        return self.inputs.get(port) or self.inputs.get(REST) or Float()
+
+
+@dataclass(frozen=True)
+class FloatRule:
+    """Operators that stay float on this target, and why, in words for the report."""
+
+    ops: tuple[str, ...]
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """One target.
+
+    Attributes:
+        name: as given to `--target`.
+        summary: one line for `qcompile targets`.
+        variants: hardware names, the default first, each with a description.
+        schemes: rule tables by precision; `float` needs none.
+        float_rules: operators that stay float by decision, not for want of a rule.
+        needs_data: precisions that need calibration data.
+        opset: ONNX opset of the artifact.
+    """
+
+    name: str
+    summary: str
+    variants: Mapping[str, str]
+    schemes: Mapping[Precision, tuple[OpRule, ...]]
+    float_rules: tuple[FloatRule, ...] = ()
+    needs_data: frozenset[Precision] = field(default_factory=frozenset)
+    opset: int = 21
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Names accepted by `--precision`."""
+        return ("auto", *self.schemes, "float")
+
+    def variant(self, name: str) -> str:
+        """The variant of that name, the default where it is empty.
+
+        Raises:
+            UsageError: an unknown variant; the message lists the known ones.
+        """
+        if not name:
+            return next(iter(self.variants))
+        if name not in self.variants:
+            raise UsageError(f"target {self.name!r} has no variant {name!r}", hint=f"known: {', '.join(self.variants)}")
+        return name
+
+    def float_reason(self, op: str) -> str | None:
+        """Why `op` stays float by decision, or None."""
+        return next((rule.reason for rule in self.float_rules if op in rule.ops), None)
+
+
+def channel_axis(node: ir.Node) -> int:
+    """The axis of the weight (input 1) that runs along the output channels.
+
+    For ConvTranspose with groups the channels of one group only; a target that needs more must refuse it.
+    """
+    match node.op:
+        case "Conv":
+            return 0
+        case "ConvTranspose":
+            return 1
+        case "Gemm":
+            return 0 if node.attrs.get("transB", 0) else 1
+        case _:
+            return len(node.inputs[1].shape) - 1
