@@ -18,6 +18,9 @@ from onnx import NodeProto
 
 from qcompiler.ir.model import Model
 
+REACH = 256
+"""How far from where it was last seen a node is looked for before the whole list is."""
+
 
 class Use(NamedTuple):
     """One use of a tensor: input `port` of `node`, or output number `port` of the graph where `node` is None."""
@@ -28,11 +31,21 @@ class Use(NamedTuple):
 
 @dataclass(eq=False)
 class Editor:
-    """Edits one graph of a model."""
+    """Edits one graph of a model.
+
+    Attributes:
+        model: the whole model.
+        graph: the graph being edited.
+        taken: every name in the model.
+        touched: nodes that were added or got other inputs, in order; for whoever clears it.
+    """
 
     model: Model
     graph: gs.Graph
     taken: set[str] = field(default_factory=set)
+    touched: list[gs.Node] = field(default_factory=list)
+    _places: dict[int, int] = field(default_factory=dict, repr=False)
+    _alive: list[gs.Node] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         if not self.taken:
@@ -57,6 +70,35 @@ class Editor:
         """The node that is the only user of the tensor, if there is exactly one use in all."""
         uses = self.uses(tensor)
         return uses[0].node if len(uses) == 1 else None
+
+    def holds(self, node: gs.Node) -> bool:
+        """Whether the node lies in this graph, not in an enclosing or inner one."""
+        if len(self._places) != len(self.graph.nodes):
+            self._find_places()
+        return id(node) in self._places
+
+    def position(self, node: gs.Node) -> int:
+        """Index of the node in this graph.
+
+        Raises:
+            KeyError: it lies in another graph.
+        """
+        nodes = self.graph.nodes
+        for _ in range(2):
+            if id(node) in self._places:
+                # the index as noted is a guess: neighbours may have come and gone since
+                guess = self._places[id(node)]
+                low = max(0, guess - REACH)
+                for i, other in enumerate(nodes[low : guess + REACH], low):
+                    if other is node:
+                        return i
+            self._find_places()
+        raise KeyError(node.name)
+
+    def _find_places(self) -> None:
+        self._places = dict(zip(map(id, self.graph.nodes), range(len(self.graph.nodes)), strict=True))
+        # as long as the nodes live, their ids are not given to others
+        self._alive = list(self.graph.nodes)
 
     # ---- names
     def fresh(self, hint: str) -> str:
@@ -112,14 +154,18 @@ class Editor:
         present = [gs.Variable.empty() if tensor is None else tensor for tensor in inputs]
         node = gs.Node(op, node_name, dict(attrs or {}), present, list(outputs), domain)
         node.extra = NodeProto()
-        self.graph.nodes.insert(self._position(node, before), node)
+        place = self._position(node, before)
+        self.graph.nodes.insert(place, node)
+        self._places[id(node)] = place
+        self._alive.append(node)
+        self.touched.append(node)
         return node
 
     def _position(self, node: gs.Node, before: gs.Node | None) -> int:
         if before is not None:
-            return next(i for i, other in enumerate(self.graph.nodes) if other is before)
-        producers = {id(producer) for tensor in node.inputs for producer in tensor.inputs}
-        return max((i + 1 for i, other in enumerate(self.graph.nodes) if id(other) in producers), default=0)
+            return self.position(before)
+        producers = [producer for tensor in node.inputs for producer in tensor.inputs]
+        return max((self.position(producer) + 1 for producer in producers if self.holds(producer)), default=0)
 
     def set_input(self, node: gs.Node, port: int, tensor: gs.Tensor | None) -> None:
         """Makes `tensor` the input `port` of `node`, padding with omitted inputs where the list is short."""
@@ -134,6 +180,7 @@ class Editor:
             _drop(tensor.outputs, node)
         list.clear(node.inputs)
         node.inputs.extend(list(tensors))
+        self.touched.append(node)
 
     def set_outputs(self, node: gs.Node, tensors: Sequence[gs.Tensor]) -> None:
         """Replaces the whole output list of `node`."""
@@ -157,7 +204,7 @@ class Editor:
 
     def _take_output(self, old: gs.Tensor, new: gs.Tensor) -> None:
         fixed = isinstance(new, gs.Constant) or self.is_output(new) or any(t is new for t in self.model.graph.inputs)
-        if fixed or not any(node is producer for node in self.graph.nodes for producer in new.inputs):
+        if fixed or not any(self.holds(producer) for producer in new.inputs):
             new = self.add("Identity", [new], name=f"{old.name}_identity", like=old).outputs[0]
         name = old.name
         old.name, new.name = self.fresh(f"{name}_inner"), name
@@ -168,11 +215,22 @@ class Editor:
                 self.graph.outputs[port] = new
 
     def erase(self, node: gs.Node) -> None:
-        """Removes a node and its uses; its outputs must have no use left."""
+        """Removes a node and its uses, those of its subgraphs too; its outputs must have no use left."""
+        for subgraph in node.subgraphs():
+            inner = Editor(self.model, subgraph, self.taken)
+            for child in list(subgraph.nodes):
+                inner.erase(child)
         self.set_inputs(node, [])
         self.set_outputs(node, [])
-        position = next(i for i, other in enumerate(self.graph.nodes) if other is node)
-        del self.graph.nodes[position]
+        del self.graph.nodes[self.position(node)]
+        self._places.pop(id(node), None)
+
+    def drop_unused_constants(self) -> None:
+        """Forgets the initializers of the model that nothing reads; those that are graph inputs stay."""
+        graphs = list(self.model.graphs())
+        ends = {id(t) for graph in graphs for t in [*graph.inputs, *graph.outputs]}
+        for graph in graphs:
+            graph.declared = [t for t in graph.declared if t.outputs or id(t) in ends]
 
     def rename(self, item: gs.Node | gs.Tensor, hint: str) -> None:
         """Gives a node or tensor a fresh name; inputs and outputs of the model keep theirs by never being passed."""

@@ -4,12 +4,13 @@
        Op("Conv", Any("x"), Const("w"), Const("b", optional=True), bind="conv"),
        Const("gamma"), Const("beta"), Const("mean"), Const("var"), bind="bn")
 
-A name that occurs twice must be the same tensor both times.
+A name that occurs twice must be the same tensor (or node) both times. Every way to order the inputs of commutative
+operators is tried until all names agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -109,53 +110,84 @@ class Match:
 
 def match(pattern: Op, node: ir.Node) -> Match | None:
     """The first way in which `pattern` fits with `node` as its root, or None."""
-    found = Match(node)
-    return found if _fits_node(pattern, node, found, is_root=True) else None
+    return next(matches(pattern, node), None)
 
 
-def _fits_node(pattern: Op, node: ir.Node, found: Match, *, is_root: bool = False) -> bool:
+def matches(pattern: Op, node: ir.Node) -> Iterator[Match]:
+    """Every way in which `pattern` fits with `node` as its root; the inputs as written come before those swapped."""
+    for bound, inner in _node_ways(pattern, node, {}, (), is_root=True):
+        yield Match(node, bound, list(inner))
+
+
+Bound = dict[str, "ir.Tensor | ir.Node"]
+Inner = tuple[tuple["ir.Node", bool], ...]
+
+
+def _node_ways(
+    pattern: Op, node: ir.Node, bound: Bound, inner: Inner, *, is_root: bool = False
+) -> Iterator[tuple[Bound, Inner]]:
+    """What is bound when `pattern` fits `node`, given what is bound already; `bound` is never changed."""
     if node.op not in pattern.ops or (node.domain or "") != pattern.domain:
-        return False
+        return
     if any(node.attrs.get(name) != value for name, value in pattern.attrs.items()):
-        return False
-    inputs = list(node.inputs)
+        return
+    inputs: list[ir.Tensor] = list(node.inputs)
     while inputs and not inputs[-1].name:
         inputs.pop()
     if not pattern.open and len(inputs) > len(pattern.inputs):
-        return False
+        return
     inputs += [None] * (len(pattern.inputs) - len(inputs))
-    orders = [inputs]
-    if pattern.commutative and len(inputs) >= 2:
-        orders.append([inputs[1], inputs[0], *inputs[2:]])
-    for order in orders:
-        saved_bound, saved_inner = dict(found.bound), list(found.inner)
-        if all(_fits(p, t, found) for p, t in zip(pattern.inputs, order, strict=False)):
-            if pattern.bind:
-                found.bound[pattern.bind] = node
-            if not is_root:
-                found.inner.append((node, pattern.shared))
-            return True
-        found.bound, found.inner = saved_bound, saved_inner
-    return False
+    if pattern.bind:
+        if bound.get(pattern.bind, node) is not node:
+            return
+        bound = {**bound, pattern.bind: node}
+    if not is_root:
+        inner = (*inner, (node, pattern.shared))
+    yield from _all_ways(pattern.inputs, inputs, bound, inner)
+    if pattern.commutative and len(inputs) >= 2 and inputs[0] is not inputs[1]:
+        yield from _all_ways(pattern.inputs, [inputs[1], inputs[0], *inputs[2:]], bound, inner)
 
 
-def _fits(pattern: Pattern, tensor: ir.Tensor | None, found: Match) -> bool:
+def _all_ways(
+    patterns: Sequence[Pattern], tensors: Sequence[ir.Tensor | None], bound: Bound, inner: Inner
+) -> Iterator[tuple[Bound, Inner]]:
+    if not patterns:
+        yield bound, inner
+        return
+    for bound_here, inner_here in _ways(patterns[0], tensors[0], bound, inner):
+        yield from _all_ways(patterns[1:], tensors[1:], bound_here, inner_here)
+
+
+def _ways(pattern: Pattern, tensor: ir.Tensor | None, bound: Bound, inner: Inner) -> Iterator[tuple[Bound, Inner]]:
     if tensor is None or not tensor.name:
-        return not isinstance(pattern, Op) and pattern.optional
+        if not isinstance(pattern, Op) and pattern.optional:
+            yield bound, inner
+        return
     if isinstance(pattern, Op):
-        if len(tensor.inputs) != 1 or len(tensor.inputs[0].outputs) <= pattern.output:
-            return False
-        producer = tensor.inputs[0]
-        return producer.outputs[pattern.output] is tensor and _fits_node(pattern, producer, found)
-    if isinstance(pattern, Const):
-        if not isinstance(tensor, ir.Constant):
-            return False
-        if pattern.value is not None:
-            values = ir.array(tensor)
-            if values.dtype.kind not in "fiu" or values.size == 0:
-                return False
-            if not np.allclose(values.astype(np.float64), pattern.value, rtol=pattern.rtol, atol=1e-12):
-                return False
-    if not pattern.name:
+        if len(tensor.inputs) == 1:
+            producer = tensor.inputs[0]
+            if len(producer.outputs) > pattern.output and producer.outputs[pattern.output] is tensor:
+                yield from _node_ways(pattern, producer, bound, inner)
+        return
+    if pattern.name:
+        if bound.get(pattern.name, tensor) is not tensor:
+            return
+        if isinstance(pattern, Any) or _is_constant(pattern, tensor):
+            yield {**bound, pattern.name: tensor}, inner
+    elif isinstance(pattern, Any) or _is_constant(pattern, tensor):
+        yield bound, inner
+
+
+def _is_constant(pattern: Const, tensor: ir.Tensor) -> bool:
+    if not isinstance(tensor, ir.Constant):
+        return False
+    if pattern.value is None:
         return True
-    return found.bound.setdefault(pattern.name, tensor) is tensor
+    values = ir.array(tensor)
+    if values.dtype.kind not in "fiu" or values.size == 0:
+        return False
+    # one element decides almost every time, and a large weight need not be read from disk
+    return all(
+        np.allclose(part.astype(np.float64), pattern.value, rtol=pattern.rtol, atol=1e-12)
+        for part in (values.reshape(-1)[:1], values)
+    )

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from itertools import islice
+from typing import ClassVar, Final
 
 from qcompiler import ir
-from qcompiler.rewrite.pattern import Match, Op, match
+from qcompiler.errors import PassError
+from qcompiler.rewrite.pattern import Match, Op, matches
+
+NOTHING_TO_DO: Final = ""
+"""What `check` returns where the pattern fits and the rule has no business: not a refusal, and not recorded."""
+
+WAYS: Final = 16
+"""How many ways to match one pattern at one node are tried."""
+
+FIRINGS_PER_NODE: Final = 16
+FIRINGS: Final = 1000
+"""A rule that fires more than FIRINGS + FIRINGS_PER_NODE * nodes times in one graph is taken to go on for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ class Rule(ABC):
     pattern: ClassVar[Op | tuple[Op, ...]]
 
     def check(self, edit: ir.Editor, found: Match) -> str | None:
-        """Why the rule must not fire here, in words with names; None where it may."""
+        """Why the rule must not fire here, in words with names; None where it may; NOTHING_TO_DO where it need not."""
         return None
 
     @abstractmethod
@@ -54,63 +67,99 @@ class Rule(ABC):
 
 
 def apply_rule(rule: Rule, model: ir.Model) -> Outcome:
-    """Applies `rule` everywhere in `model`, subgraphs included, until it finds nothing more."""
+    """Applies `rule` everywhere in `model`, subgraphs included, until it finds nothing more.
+
+    Each sweep goes through the nodes in order; where the rule fires, what the rewrite touched and the readers of that
+    are looked at again at once. Sweeps are repeated until one changes nothing, so that a chain of n matches takes a
+    time proportional to n. Constants that lost their last reader are dropped.
+
+    Raises:
+        PassError: the rule has fired far more often than the graph has nodes; the message names the rule.
+    """
     outcome = Outcome()
-    wanted = {op for pattern in rule.patterns for op in pattern.ops}
     for edit in ir.editors(model):
+        before = outcome.changes
+        limit = before + FIRINGS_PER_NODE * len(edit.graph.nodes) + FIRINGS
         refused: dict[str, Refusal] = {}
-        changed = True
-        while changed:
-            changed = False
-            for root in list(edit.graph.nodes):
-                if root.op not in wanted or not root.outputs:
-                    continue
-                if _apply_at(rule, edit, root, refused):
-                    outcome.changes += 1
-                    changed = True
+        while _sweep_graph(rule, edit, refused, outcome, limit):
+            pass
+        if outcome.changes > before:
+            edit.drop_unused_constants()
+            here = {node.name for node in edit.graph.nodes}
+            refused = {name: refusal for name, refusal in refused.items() if name in here}
         outcome.refusals += refused.values()
     return outcome
 
 
+def _sweep_graph(rule: Rule, edit: ir.Editor, refused: dict[str, Refusal], outcome: Outcome, limit: int) -> bool:
+    """Visits every node once, and those around a change again; whether anything changed."""
+    before = outcome.changes
+    wanted = {op for pattern in rule.patterns for op in pattern.ops}
+    for start in list(edit.graph.nodes):
+        waiting = [start]
+        while waiting:
+            root = waiting.pop()
+            # an erased node has no outputs
+            if root.op not in wanted or not root.outputs:
+                continue
+            edit.touched.clear()
+            if not _apply_at(rule, edit, root, refused):
+                continue
+            outcome.changes += 1
+            if outcome.changes > limit:
+                raise PassError(
+                    f"fired {outcome.changes} times and still finds work, last at {root.name!r}", where=rule.name
+                )
+            readers = [node for changed in edit.touched for tensor in changed.outputs for node in tensor.outputs]
+            waiting += [node for node in (*reversed(readers), *reversed(edit.touched)) if edit.holds(node)]
+    return outcome.changes > before
+
+
 def _apply_at(rule: Rule, edit: ir.Editor, root: ir.Node, refused: dict[str, Refusal]) -> bool:
+    """Fires the rule at the first match that nothing speaks against; else keeps the first reason."""
+    reasons = []
     for pattern in rule.patterns:
-        found = match(pattern, root)
-        if found is None:
-            continue
-        reason = _shared_inner(edit, found) or rule.check(edit, found)
-        if reason is not None:
-            refused.setdefault(root.name, Refusal(rule.name, root.name, reason))
-            continue
-        refused.pop(root.name, None)
-        rule.rewrite(edit, found)
-        sweep(edit, [root, *(node for node, _ in found.inner)])
-        return True
+        for found in islice(matches(pattern, root), WAYS):
+            reason = _shared_inner(edit, found)
+            if reason is None:
+                reason = rule.check(edit, found)
+            if reason is None:
+                refused.pop(root.name, None)
+                rule.rewrite(edit, found)
+                sweep(edit, [root, *(node for node, _ in found.inner)])
+                return True
+            if reason != NOTHING_TO_DO:
+                reasons.append(reason)
+    refused.pop(root.name, None)
+    if reasons:
+        refused[root.name] = Refusal(rule.name, root.name, reasons[0])
     return False
 
 
 def _shared_inner(edit: ir.Editor, found: Match) -> str | None:
     """Why an inner node may not disappear: somebody outside the match uses its output."""
     members = {id(found.root), *(id(node) for node, _ in found.inner)}
-    here = set(map(id, edit.graph.nodes))
     for node, shared in found.inner:
-        if id(node) not in here:
+        if not edit.holds(node):
             return f"{node.op} {node.name!r} lies in another graph"
+        if shared:
+            continue
         for tensor in node.outputs:
             for use in edit.uses(tensor):
-                if use.node is None and not shared:
+                if use.node is None:
                     return f"{tensor.name!r}, output of {node.op} {node.name!r}, is a graph output"
-                if use.node is not None and id(use.node) not in members and not shared:
+                if id(use.node) not in members:
                     return f"{tensor.name!r}, output of {node.op} {node.name!r}, is also used by {use.node.name!r}"
     return None
 
 
-def sweep(edit: ir.Editor, nodes: list[ir.Node]) -> None:
+def sweep(edit: ir.Editor, nodes: Sequence[ir.Node]) -> None:
     """Erases those of `nodes` whose outputs have no use left, and then their producers among `nodes`."""
     pending = True
     while pending:
         pending = False
         for node in nodes:
-            alive = any(other is node for other in edit.graph.nodes)
-            if alive and not any(edit.uses(tensor) for tensor in node.outputs):
+            # an erased node has no outputs
+            if node.outputs and edit.holds(node) and not any(edit.uses(tensor) for tensor in node.outputs):
                 edit.erase(node)
                 pending = True
