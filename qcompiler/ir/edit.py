@@ -95,6 +95,10 @@ class Editor:
             self._find_places()
         raise KeyError(node.name)
 
+    def refresh(self) -> None:
+        """Looks again where the nodes are; for changes to the node list that were not made through this editor."""
+        self._find_places()
+
     def _find_places(self) -> None:
         self._places = dict(zip(map(id, self.graph.nodes), range(len(self.graph.nodes)), strict=True))
         # as long as the nodes live, their ids are not given to others
