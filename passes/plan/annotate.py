@@ -21,8 +21,9 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.errors import UsageError
+from qcompiler.passes.plan.adopt_qdq import as_type_of
 from qcompiler.pipeline import PassRecord, PlanPass
-from qcompiler.quant import BiasOf, NodePlan, PerAxis, Precision, QSpec, QuantPlan, Site, SitePlan
+from qcompiler.quant import BiasOf, Encoding, NodePlan, PerAxis, Precision, QSpec, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import INT32
 from qcompiler.rewrite import Refusal
 from qcompiler.targets import Activation, Bias, Float, Operand, OpRule, Output, Same, TargetSpec, Weight, channel_axis
@@ -38,12 +39,16 @@ class Annotate(PlanPass):
         target: the table.
         precision: which of its schemes.
         keep_float: patterns (as in the shell) of node or tensor names that must stay float.
+        given: encodings that the model came with; they replace calibration.
+        only_given: there is no other source of ranges, so a node whose ranges are not all given stays float.
     """
 
     name: ClassVar[str] = "annotate"
     target: TargetSpec
     precision: Precision
     keep_float: tuple[str, ...] = ()
+    given: Mapping[Site, Encoding] = field(default_factory=dict)
+    only_given: bool = False
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
         """The plan with a decision for every node of the main graph and a site for every quantized value.
@@ -52,9 +57,12 @@ class Annotate(PlanPass):
             UsageError: a `keep_float` pattern matches nothing.
         """
         choice = choose(model, self.target, self.precision, self.keep_float)
+        if self.only_given:
+            choice.drop_unknown(self.given)
         record.refusals += [Refusal("annotate", node, reason) for node, reason in choice.refused.items()]
         record.changes = len(choice.rules)
-        return QuantPlan({**dict(choice.sites()), **plan.sites}, {**choice.decisions(), **plan.nodes})
+        sites = {site: adopted(decision, self.given.get(site)) for site, decision in choice.sites()}
+        return QuantPlan({**plan.sites, **sites}, {**plan.nodes, **choice.decisions()})
 
 
 @dataclass(eq=False)
@@ -76,6 +84,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         self.edit = ir.Editor(self.model, self.model.graph)
+        self._constants = {constant.name for constant in self.model.constants()}
 
     # ---- what the graph says, given the present set
     def result(self, node: ir.Node) -> ir.Tensor:
@@ -142,6 +151,21 @@ class Choice:
                     continue
                 changed = True
 
+    def drop_unknown(self, given: Mapping[Site, Encoding]) -> None:
+        """Removes nodes that need a range that nobody gives, then followers that lose their region."""
+        for node in self.model.nodes:
+            if node.name not in self.rules:
+                continue
+            need = [site for site, decision in self._node_sites(node) if needs_range(decision)]
+            unknown = [s.tensor for s in need if s not in given and not self.is_constant(s.tensor)]
+            if unknown:
+                self._drop(node, f"the model gives no encoding for {unknown[0]!r}, and there is no calibration data")
+        self.prune()
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether a tensor is an initializer of the main graph."""
+        return tensor in self._constants
+
     def _drop(self, node: ir.Node, reason: str) -> None:
         del self.rules[node.name]
         self.refused[node.name] = reason
@@ -150,10 +174,12 @@ class Choice:
     def sites(self) -> Iterator[tuple[Site, SitePlan]]:
         """Each site with its decision."""
         for node in self.model.nodes:
-            rule = self.rules.get(node.name)
-            if rule is not None:
-                yield from self._inputs(node, rule)
-                yield from self._outputs(node, rule)
+            if node.name in self.rules:
+                yield from self._node_sites(node)
+
+    def _node_sites(self, node: ir.Node) -> Iterator[tuple[Site, SitePlan]]:
+        yield from self._inputs(node, self.rules[node.name])
+        yield from self._outputs(node, self.rules[node.name])
 
     def _inputs(self, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site, SitePlan]]:
         for port, tensor in enumerate(node.inputs):
@@ -225,6 +251,21 @@ class Choice:
                 reason = self.refused.get(node.name) or self.target.float_reason(node.op)
                 found[node.name] = NodePlan("float", "float", reason or f"no rule of the target for {node.op}")
         return found
+
+
+def needs_range(decision: SitePlan) -> bool:
+    """Whether the numbers of a site come from observed values of its own."""
+    spec = decision.choice
+    return spec is not None and not spec.dynamic and decision.derived is None and decision.same_as is None
+
+
+def adopted(decision: SitePlan, given: Encoding | None) -> SitePlan:
+    """The decision with the encoding that the model came with, where there is one."""
+    if given is None or decision.choice is None or decision.choice.dynamic or decision.derived is not None:
+        return decision
+    return replace(
+        decision, encoding=as_type_of(given, decision.choice), same_as=None, why=f"{decision.why}, as trained"
+    )
 
 
 def along(spec: QSpec, axis: int) -> QSpec:

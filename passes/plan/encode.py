@@ -21,6 +21,7 @@ from qcompiler.errors import InternalError
 from qcompiler.numerics.affine import choose_qparams
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.ranges import METHODS
+from qcompiler.passes.plan.annotate import needs_range
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerAxis, QSpec, QuantPlan, Site, SitePlan
 
@@ -41,11 +42,6 @@ def wanted(model: ir.Model, plan: QuantPlan) -> tuple[str, ...]:
         if needs_range(plan.sites[root]) and root.tensor not in constants and plan.sites[root].encoding is None
     }
     return tuple(found)
-
-
-def needs_range(plan: SitePlan) -> bool:
-    """Whether the site's numbers come from observed values."""
-    return plan.choice is not None and not plan.choice.dynamic and plan.derived is None
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class Encode(PlanPass):
         done: dict[Site, SitePlan] = {}
         for root, members in plan.groups().items():
             decision = plan.sites[root]
-            if not needs_range(decision) or decision.choice is None:
+            if decision.choice is None or not needs_range(decision):
                 continue
             encoding = decision.encoding or self._encoding(root, decision.choice, constants)
             done.update({site: replace(plan.sites[site], encoding=encoding) for site in members})

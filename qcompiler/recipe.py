@@ -1,0 +1,154 @@
+"""What the user wishes, checked whole before any work starts.
+
+A recipe comes from a TOML file, from options of the command line, or from keyword arguments; later ones win:
+
+    precision = "auto"          # auto, int8, w8, float
+    method = "auto"             # auto, minmax, percentile, entropy, mse
+    keep_float = ["head.*"]     # nodes or tensors, patterns as in the shell
+    max_drop = "1%"
+    samples = 256
+
+    [methods]                   # range method by tensor
+    "*attn*" = "percentile"
+
+    [shapes]                    # dynamic dimensions or whole inputs
+    batch = "1"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from qcompiler.errors import UsageError
+
+METHODS = ("auto", "minmax", "percentile", "entropy", "mse")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole request besides model, target and data.
+
+    Attributes:
+        precision: a precision of the target, or `auto` for the best one measured.
+        method: range method of activations; `auto` tries several and keeps the one that leaves the least error.
+        methods: range method by tensor pattern.
+        keep_float: patterns of nodes or tensors that stay float.
+        max_drop: largest accepted loss of the metric, as a fraction of 1; None states no contract.
+        confidence: of the statement about the loss.
+        metric: `package.module:callable`, in place of top-1 or agreement.
+        samples: how many calibration samples to use at most; None takes all.
+        shapes: values of dynamic dimensions, or whole shapes of inputs.
+        sqnr_floor: a result with an output whose signal-to-noise ratio is under this many dB is broken.
+        bench_seconds: time to spend on each latency comparison; 0 measures nothing and trusts the table.
+        memory_mib: memory that observed values may take at once while calibrating.
+        threads: threads of the runtime, for measuring and for calibrating.
+    """
+
+    precision: str = "auto"
+    method: str = "auto"
+    methods: Mapping[str, str] = field(default_factory=dict)
+    keep_float: tuple[str, ...] = ()
+    max_drop: float | None = None
+    confidence: float = 0.95
+    metric: str | None = None
+    samples: int | None = None
+    shapes: Mapping[str, str] = field(default_factory=dict)
+    sqnr_floor: float = 5.0
+    bench_seconds: float = 4.0
+    memory_mib: int = 512
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for option, method in (("method", self.method), *((f"methods.{k}", v) for k, v in self.methods.items())):
+            if method not in METHODS:
+                raise UsageError(f"unknown range method {method!r}", where=option, hint=f"known: {', '.join(METHODS)}")
+        for option, low, high in (
+            ("confidence", 0.5, 0.9999), ("samples", 1, 2**40), ("bench_seconds", 0, 3600), ("memory_mib", 1, 2**20),
+            ("threads", 1, 1024), ("max_drop", 0, 1),
+        ):  # fmt: skip
+            value = getattr(self, option)
+            if value is not None and not low <= value <= high:
+                raise UsageError(f"{value!r} is out of range", where=option, hint=f"from {low} to {high}")
+
+    def updated(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with other values, given as a TOML file or a command line gives them; None changes nothing.
+
+        Raises:
+            UsageError: an unknown key or a value of the wrong type.
+        """
+        known = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        given: dict[str, Any] = {}
+        for key, value in changes.items():
+            if key not in known:
+                raise UsageError(f"unknown key {key!r}", where="recipe", hint=f"known: {', '.join(known)}")
+            if value is not None:
+                given[key] = coerce(key, value)
+        return replace(self, **given)
+
+    @staticmethod
+    def from_toml(path: Path) -> Recipe:
+        """The recipe of a file.
+
+        Raises:
+            UsageError: no such file, not TOML, an unknown key, a value of the wrong type.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            return Recipe().updated(tomllib.loads(text))
+        except OSError as error:
+            raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"is not TOML: {error}", where=str(path)) from error
+
+
+def coerce(key: str, value: Any) -> Any:
+    """`value` in the type of the recipe's field `key`."""
+    wanted: dict[str, type | tuple[type, ...]] = {
+        "precision": str, "method": str, "methods": dict, "keep_float": (list, tuple, str), "metric": str,
+        "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float), "memory_mib": int, "threads": int,
+    }  # fmt: skip
+    fits = isinstance(value, wanted.get(key, (int, float))) and not isinstance(value, bool)
+    if not fits:
+        raise UsageError(f"{value!r} is not of the right kind", where=key)
+    match key:
+        case "max_drop":
+            return fraction(value)
+        case "keep_float":
+            return (value,) if isinstance(value, str) else tuple(map(str, value))
+        case "shapes":
+            return shapes(value)
+        case "methods":
+            return {str(k): str(v) for k, v in value.items()}
+        case _:
+            return value
+
+
+def fraction(value: str | float) -> float:
+    """ "0.5%", "0.005" or 0.005 as 0.005.
+
+    Raises:
+        UsageError: not a number.
+    """
+    try:
+        text = str(value).strip()
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError as error:
+        raise UsageError(f"{value!r} is not a share", where="max_drop", hint='write "0.5%" or 0.005') from error
+
+
+def shapes(value: Any) -> dict[str, str]:
+    """`{"batch": 1}` or `["batch=1", "input=1x3x224x224"]` as a mapping of text.
+
+    Raises:
+        UsageError: an entry without "=".
+    """
+    if isinstance(value, Mapping):
+        return {str(k): str(v) for k, v in value.items()}
+    wrong = [entry for entry in value if "=" not in str(entry)]
+    if wrong:
+        raise UsageError(f"{wrong[0]!r} is not NAME=VALUE", where="shape", hint="for instance batch=1")
+    return dict(str(entry).split("=", 1) for entry in value)
