@@ -1,4 +1,4 @@
-"""DequantizeLinear(QuantizeLinear(x, s, z), s, z) -> x, and the plan remembers s and z: models trained with quantization.
+"""DequantizeLinear(QuantizeLinear(x, s, z), s, z) -> x with s and z kept for the plan: quantization-aware training.
 
     activation   the pair goes; every use of its result becomes a use of x with a given encoding
     weight       integer or float constant behind (Q,) DQ becomes a float constant on the same grid, encoding given
