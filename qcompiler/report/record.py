@@ -1,0 +1,132 @@
+"""The record of a compile: what report.json holds, schema 1.
+
+Everything here is a plain value, so that the command line, the API and tools that read report.json see the same thing.
+Keys do not change meaning within a schema; new ones may be added. Times and latencies are measured, so they differ
+from run to run; everything else is the same for the same inputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class PassLine:
+    """One pass: how often it changed something, and what it refused (each with `rule`, `node`, `reason`)."""
+
+    name: str
+    changes: int
+    seconds: float
+    refusals: tuple[Mapping[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeLine:
+    """How one node is computed."""
+
+    name: str
+    op: str
+    precision: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TensorLine:
+    """How one value is stored; scale and zero_point are lists for per-axis encodings."""
+
+    name: str
+    site: str
+    dtype: str
+    method: str
+    scale: float | list[float]
+    zero_point: int | list[int]
+    sqnr_db: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The metric on the same samples before and after.
+
+    Attributes:
+        verdict: `holds`, `broken` or `undecided` under a contract; `informative` where none was asked for;
+            `not measured` without data.
+        output_sqnr_db: signal-to-noise ratio of each output against the float model; None stands for exact equality.
+    """
+
+    metric: str
+    float: float | None
+    quantized: float | None
+    drop: float | None
+    ci_low: float | None
+    ci_high: float | None
+    samples: int
+    verdict: str
+    output_sqnr_db: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median milliseconds a run, measured in alternating blocks in one process; `noise` is the spread of speedup."""
+
+    float_ms: float | None
+    quantized_ms: float | None
+    speedup: float | None
+    noise: float | None
+    threads: int
+
+
+@dataclass(frozen=True)
+class CandidateLine:
+    """One precision that was tried, and why it was or was not shipped."""
+
+    precision: str
+    method: str
+    metric: float | None
+    drop: float | None
+    worst_sqnr_db: float | None
+    speedup: float | None
+    bytes: int
+    shipped: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the output folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """report.json."""
+
+    tool: Mapping[str, Any]
+    model: Mapping[str, Any]
+    target: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    passes: tuple[PassLine, ...]
+    nodes: tuple[NodeLine, ...]
+    tensors: tuple[TensorLine, ...]
+    accuracy: Accuracy
+    latency: Latency
+    size: Mapping[str, int]
+    backend: Mapping[str, Any]
+    candidates: tuple[CandidateLine, ...]
+    notes: tuple[str, ...]
+    artifacts: tuple[Artifact, ...]
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """The text of report.json: sorted keys, finite numbers only."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
