@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SCHEMA = 1
+Number = float  # `Accuracy` has a field of the name float, as report.json has
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class Accuracy:
     """
 
     metric: str
-    float: float | None
-    quantized: float | None
-    drop: float | None
-    ci_low: float | None
-    ci_high: float | None
+    float: Number | None
+    quantized: Number | None
+    drop: Number | None
+    ci_low: Number | None
+    ci_high: Number | None
     samples: int
     verdict: str
-    output_sqnr_db: Mapping[str, float | None] = field(default_factory=dict)
+    output_sqnr_db: Mapping[str, Number | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
