@@ -1,0 +1,25 @@
+"""Every snippet of docs/bringing-data.md runs, alone, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "bringing-data.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("index", range(len(SNIPPETS)))
+def test_snippet(index: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SNIPPETS[index]], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_form_is_shown() -> None:
+    assert len(SNIPPETS) == 7
