@@ -16,7 +16,7 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from qcompiler import ir
-from qcompiler.analysis.run import Runner
+from qcompiler.analysis.run import Runner, SessionConfig
 from qcompiler.quant import NodePlan
 
 INTEGER_OPS = frozenset(
@@ -75,7 +75,7 @@ def inspect(model: ir.Model, plan: Mapping[str, NodePlan]) -> Conformance:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
-        Runner(model, save_optimised=path)
+        Runner(model, SessionConfig(save_optimized=path))
         graph = onnx.load(path, load_external_data=False).graph
     return conformance(graph, plan)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+import numpy as np
+
 from qcompiler import ir
 from qcompiler.quant import PerAxis, PerTensor, QSpec
 from qcompiler.quant.qtype import INT8, UINT8
-from qcompiler.targets import REST, Activation, Bias, FloatRule, OpRule, Same, TargetSpec, Weight
+from qcompiler.targets import REST, Activation, Bias, FloatRule, OpRule, Same, Scaled, TargetSpec, Weight
 from qcompiler.targets import Float as StaysFloat
 
 # uint8 activations with any zero point, int8 weights with zero point 0: the only pair with VNNI kernels (rules 1, 2).
@@ -74,6 +76,17 @@ def no_indices(node: ir.Node) -> str | None:
     return f"MaxPool {node.name!r} returns indices" if len(node.outputs) > 1 and node.outputs[1].name else None
 
 
+def positive_factor(node: ir.Node) -> str | None:
+    """The second operand is one positive constant, the first is computed."""
+    factor = node.inputs[1]
+    if isinstance(node.inputs[0], ir.Constant) or not isinstance(factor, ir.Constant):
+        return f"Mul {node.name!r} is not by a constant"
+    if factor.dtype != np.float32 or int(np.prod(factor.shape)) != 1 or len(factor.shape) > 1:
+        return f"factor {factor.name!r} of Mul {node.name!r} is not one float32 number"
+    value = float(ir.array(factor).item())
+    return None if 1e-6 < value < 1e6 else f"factor {value:g} of Mul {node.name!r} is not positive, or extreme"
+
+
 RELU = ("Relu", "Clip")
 
 INT8_RULES = (
@@ -88,6 +101,11 @@ INT8_RULES = (
     OpRule(
         "matmul", ("MatMul",), {0: ACTIVATION, 1: WEIGHT}, StaysFloat(),
         "rule 9; section 2.2: MatMulIntegerToFloat, 3.2 to 3.5 times float", conditions=(matrix_weight,),
+    ),
+    OpRule(
+        "rescale", ("Mul",), {0: ACTIVATION}, Scaled(0, 1),
+        "rule 16: a constant factor goes into the scale that reads the value", role="follow",
+        conditions=(positive_factor,),
     ),
     OpRule(
         "arithmetic", ("Add", "Mul"), {0: ACTIVATION, 1: ACTIVATION}, ACTIVATION,

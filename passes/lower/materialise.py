@@ -3,6 +3,7 @@
     site on a tensor        x -> DequantizeLinear(QuantizeLinear(x)), read by every use of x, graph outputs included
     site on a use           the same pair, read by that use; uses with equal encodings share one pair
     constant                integer initializer -> DequantizeLinear
+    constant factor         Mul(x, c) of a quantized x -> DequantizeLinear with scale * c
     dynamic activation      DynamicQuantizeLinear, MatMulInteger, Cast, Mul (see `dynamic`)
 
 Codes are computed here, one constant at a time. ONNX opset 21 operators; scales and zero points of activations have
@@ -54,7 +55,10 @@ class Materialise(GraphPass):
         tensors = {tensor.name: tensor for node in model.nodes for tensor in node.outputs}
         for site, decision in self.plan.quantized():
             if not site.consumer and decision.encoding is not None:
-                writer.at_tensor(tensors[site.tensor], decision.encoding)
+                if decision.gain != 1.0:
+                    writer.rescale(tensors[site.tensor], decision.encoding)
+                else:
+                    writer.at_tensor(tensors[site.tensor], decision.encoding)
 
     def _is_dynamic(self, consumer: str) -> bool:
         return self.plan.nodes[consumer].precision == "w8"
@@ -86,6 +90,16 @@ class Writer:
         dequantized = self.pair(tensor, encoding)
         pair = [dequantized.inputs[0].inputs[0].inputs[0], dequantized.inputs[0]]
         self.edit.replace_uses(tensor, dequantized, keep=pair)
+
+    def rescale(self, tensor: ir.Tensor, encoding: Encoding) -> None:
+        """Replaces Mul(DequantizeLinear(q), constant) by DequantizeLinear(q) with the multiplied scale."""
+        node = tensor.inputs[0]
+        before = node.inputs[0].inputs[0]
+        dequantized = self.dequantize(before.inputs[0], tensor, self.parameters(tensor.name, encoding), encoding)
+        self.edit.replace_uses(tensor, dequantized)
+        self.edit.erase(node)
+        if not self.edit.uses(before.outputs[0]):
+            self.edit.erase(before)
 
     def pair(self, tensor: ir.Tensor, encoding: Encoding) -> ir.Tensor:
         """QuantizeLinear and DequantizeLinear behind `tensor`; gives the dequantized value."""

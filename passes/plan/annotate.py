@@ -18,7 +18,19 @@ from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import BiasOf, Encoding, NodePlan, PerAxis, Precision, QSpec, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import INT32
 from qcompiler.rewrite import Refusal
-from qcompiler.targets import Activation, Bias, Float, Operand, OpRule, Output, Same, TargetSpec, Weight, channel_axis
+from qcompiler.targets import (
+    Activation,
+    Bias,
+    Float,
+    Operand,
+    OpRule,
+    Output,
+    Same,
+    Scaled,
+    TargetSpec,
+    Weight,
+    channel_axis,
+)
 
 BIAS = QSpec(INT32, PerAxis(0), symmetric=True)
 
@@ -95,12 +107,17 @@ def _outputs(region: Region, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site
     for tensor in [region.result(node), *node.outputs[1:]]:
         if not tensor.name:
             continue
-        why, same_as = f"result of {node.op} {node.name}", None
+        why, same_as, gain = f"result of {node.op} {node.name}", None, 1.0
         operand: Operand | Output = rule.output
-        if isinstance(operand, Same):
+        if isinstance(operand, Scaled):
+            gain = float(ir.array(node.inputs[operand.factor]).item())
+        if isinstance(operand, Same | Scaled):
             same_as, operand = stored_at(region, node, operand.port), rule.operand(operand.port)
         assert isinstance(operand, Activation)
-        yield Site(tensor.name), SitePlan(operand.options, operand.options[0], rule.name, why, same_as=same_as)
+        yield (
+            Site(tensor.name),
+            SitePlan(operand.options, operand.options[0], rule.name, why, same_as=same_as, gain=gain),
+        )
 
 
 def integer_uses(region: Region, tensor: ir.Tensor) -> list[tuple[ir.Node, int]]:

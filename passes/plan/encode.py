@@ -68,7 +68,7 @@ class Encode(PlanPass):
             if decision.choice is None or not needs_range(decision):
                 continue
             encoding = decision.encoding or self._encoding(root, decision.choice, constants)
-            done.update({site: replace(plan.sites[site], encoding=encoding) for site in members})
+            done.update({s: replace(plan.sites[s], encoding=plan.follow(s, encoding)) for s in members})
         record.changes = len(done)
         return plan.with_sites(done)
 

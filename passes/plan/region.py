@@ -137,18 +137,16 @@ def choose(model: ir.Model, target: TargetSpec, precision: Precision, keep_float
     Raises:
         UsageError: a `keep_float` pattern matches no node and no tensor.
     """
-    table = {op: rule for rule in target.schemes[precision] for op in rule.ops}
     kept = matching(model, keep_float)
     region = Region(model, target, precision)
     for node in model.nodes:
-        rule = table.get(node.op) if not node.domain else None
-        if rule is None:
-            continue
-        reason = kept.get(node.name) or disqualified(node, rule)
-        if reason is None:
-            region.rules[node.name] = rule
-        else:
-            region.refused[node.name] = reason
+        rules = [rule for rule in target.schemes[precision] if node.op in rule.ops and not node.domain]
+        reasons = [kept.get(node.name) or disqualified(node, rule) for rule in rules]
+        fits = [rule for rule, reason in zip(rules, reasons, strict=True) if reason is None]
+        if fits:
+            region.rules[node.name] = fits[0]
+        elif rules:
+            region.refused[node.name] = reasons[-1] or ""
     region.prune()
     return region
 

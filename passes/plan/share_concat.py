@@ -32,8 +32,8 @@ class ShareConcat(PlanPass):
         groups, changes = plan.groups(), dict[Site, SitePlan]()
         for node in model.nodes:
             out = Site(node.outputs[0].name) if node.outputs else Site("")
-            decision = plan.nodes.get(node.name)
-            if node.op != "Concat" or decision is None or decision.precision == "float" or out not in plan.sites:
+            chosen = plan.nodes.get(node.name)
+            if node.op != "Concat" or chosen is None or chosen.precision == "float" or out not in plan.sites:
                 continue
             result = plan.sites[out].encoding
             for port, tensor in enumerate(node.inputs):
@@ -52,6 +52,8 @@ class ShareConcat(PlanPass):
                     )
                 else:
                     changes[root] = replace(plan.sites[root], same_as=out)
-                    changes.update({m: replace(changes.get(m, plan.sites[m]), encoding=result) for m in groups[root]})
+                    for member in groups[root]:
+                        decision = changes.get(member, plan.sites[member])
+                        changes[member] = replace(decision, encoding=plan.follow(member, result))
         record.changes = len(changes)
         return plan.with_sites(changes)

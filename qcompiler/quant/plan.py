@@ -6,9 +6,12 @@ objects; places are names, so a plan can be written, read, compared and applied 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
+
+import numpy as np
 
 from qcompiler.quant.spec import Encoding, QSpec
 
@@ -59,6 +62,7 @@ class SitePlan:
         why: one sentence for a person.
         derived: set where the encoding follows from other sites.
         same_as: another site whose encoding this one shares.
+        gain: the value is that of `same_as` times this factor: same codes, scale multiplied.
         encoding: the numbers, once calibrated.
     """
 
@@ -68,6 +72,7 @@ class SitePlan:
     why: str = ""
     derived: BiasOf | None = None
     same_as: Site | None = None
+    gain: float = 1.0
     encoding: Encoding | None = None
 
 
@@ -109,10 +114,18 @@ class QuantPlan:
 
     def root(self, site: Site) -> Site:
         """The site whose encoding `site` has in the end."""
-        seen = {site}
-        while (twin := self.sites[site].same_as) is not None and twin in self.sites and twin not in seen:
-            seen.add(site := twin)
-        return site
+        return self._chain(site)[-1]
+
+    def _chain(self, site: Site) -> list[Site]:
+        chain = [site]
+        while (twin := self.sites[chain[-1]].same_as) is not None and twin in self.sites and twin not in chain:
+            chain.append(twin)
+        return chain
+
+    def follow(self, site: Site, encoding: Encoding) -> Encoding:
+        """The encoding of `site` where its root has `encoding`."""
+        gain = math.prod(self.sites[link].gain for link in self._chain(site)[:-1])
+        return encoding if gain == 1.0 else replace(encoding, scale=np.asarray(encoding.scale * gain, np.float32))
 
     def groups(self) -> dict[Site, list[Site]]:
         """The sites that share an encoding, by their root, in plan order; the root is the first of its list."""

@@ -50,12 +50,20 @@ class Same:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaled:
+    """Input `port` times the positive constant at `factor`: its codes, read with another scale. Costs nothing."""
+
+    port: int = 0
+    factor: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Float:
     """Stays float."""
 
 
 Operand = Activation | Weight | Bias | Float
-Output = Activation | Same | Float
+Output = Activation | Same | Scaled | Float
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Rewrites that a target profits from, made before the plan."""
