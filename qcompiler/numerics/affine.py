@@ -46,7 +46,7 @@ def choose_qparams(
         symmetric: fixes the zero point.
 
     Returns:
-        scale (float32, positive, normal, finite) and zero point (int32), both of the shape of `low`; rank 0 for scalars.
+        scale (float32, positive, normal, finite) and zero point (int32), of the shape of `low`; rank 0 for scalars.
 
     Raises:
         DataError: `low` or `high` is NaN or infinite, or `low` exceeds `high`.

@@ -169,9 +169,7 @@ class HistogramBuilder:
 
     def build(self) -> Histogram:
         """The histogram so far; the builder may go on."""
-        return _frozen(
-            self._counts.copy(), self._minimum, self._maximum, self._total, self._nan_count, self._inf_count
-        )
+        return _frozen(self._counts.copy(), self._minimum, self._maximum, self._total, self._nan_count, self._inf_count)
 
 
 def _count_into(counts: I64, flat: npt.NDArray[np.float32]) -> None:

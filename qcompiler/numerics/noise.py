@@ -44,26 +44,32 @@ class GridNoise:
     count: int
 
     @classmethod
-    def of(cls, hist: Histogram, smallest_scale: float = 0.0) -> GridNoise:
+    def of(cls, hist: Histogram, smallest_scale: float = 0.0, thin: int = 1) -> GridNoise:
         """Prepare a histogram.
 
         Args:
             hist: the values.
             smallest_scale: no candidate will be finer; values under half of it are folded into one number.
+            thin: neighbouring bins taken as one, for a cheaper estimate.
         """
         low, high, counts = hist.bins()
         folded = np.maximum(-low, high) < smallest_scale / 2
         tiny = float((counts * (low * low + low * high + high * high))[folded].sum()) / 3
         width = high - low
         wide, point = ~folded & (width > 0), ~folded & (width == 0)
-        density = counts[wide] / (12 * width[wide])
-        edges = np.stack([low[wide], high[wide]], axis=1).reshape(-1)
+        points, point_counts = low[point], counts[point].astype(np.float64)
+        low, high, inside = low[wide], high[wide], counts[wide]
+        if thin > 1 and inside.size:
+            start = np.arange(0, inside.size, thin)
+            low, high, inside = low[start], high[np.append(start[1:], inside.size) - 1], np.add.reduceat(inside, start)
+        density = inside / (12 * (high - low))
+        edges = np.stack([low, high], axis=1).reshape(-1)
         weights = np.stack([-density, density], axis=1).reshape(-1)
         if edges.size:
             # Neighbouring bins share an edge.
             first = np.flatnonzero(np.append(True, edges[1:] != edges[:-1]))
             edges, weights = edges[first], np.add.reduceat(weights, first)
-        return cls(edges, weights, low[point], counts[point].astype(np.float64), tiny, hist.finite_count)
+        return cls(edges, weights, points, point_counts, tiny, hist.finite_count)
 
     def __call__(self, scale: npt.ArrayLike, zero_point: npt.ArrayLike, *, qmin: int, qmax: int) -> F64:
         """Mean squared error of each grid; `scale` and `zero_point` are vectors of candidates."""
