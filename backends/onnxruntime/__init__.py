@@ -1,1 +1,5 @@
-"""."""
+"""ONNX Runtime on the CPU."""
+
+from qcompiler.backends.onnxruntime.backend import BACKEND
+
+__all__ = ["BACKEND"]

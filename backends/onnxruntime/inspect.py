@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -17,6 +16,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 
 from qcompiler import ir
 from qcompiler.analysis.run import Runner, SessionConfig
+from qcompiler.backends.conformance import Conformance, Fallback
 from qcompiler.quant import NodePlan
 
 INTEGER_OPS = frozenset(
@@ -31,40 +31,6 @@ BOUNDARY_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantize
 COMPUTE_OPS = frozenset(
     {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """A node that the plan has in integers and the backend computes in float.
-
-    Attributes:
-        node: name in our graph.
-        runs_as: the backend's operator.
-        rule: why the backend does so, as far as known.
-    """
-
-    node: str
-    runs_as: str
-    rule: str
-
-
-@dataclass(frozen=True)
-class Conformance:
-    """What the backend runs.
-
-    Attributes:
-        ops: count of each operator in the optimised graph.
-        integer_nodes: nodes that compute in integer kernels, or move integer values.
-        float_nodes: all others except Q, DQ.
-        boundaries: Q, DQ and dynamic Q that are left.
-        fallback: planned in integers, run in float.
-    """
-
-    ops: Mapping[str, int]
-    integer_nodes: int
-    float_nodes: int
-    boundaries: int
-    fallback: tuple[Fallback, ...] = field(default_factory=tuple)
 
 
 def inspect(model: ir.Model, plan: Mapping[str, NodePlan]) -> Conformance:

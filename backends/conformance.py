@@ -1,0 +1,40 @@
+"""What the real backend made of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A node that the plan has in integers and the backend computes in float.
+
+    Attributes:
+        node: name in our graph.
+        runs_as: the backend's operator.
+        rule: why the backend does so, as far as known.
+    """
+
+    node: str
+    runs_as: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """What the backend runs.
+
+    Attributes:
+        ops: count of each operator in the optimised graph.
+        integer_nodes: nodes that compute in integer kernels, or move integer values.
+        float_nodes: all others except Q, DQ.
+        boundaries: Q, DQ and dynamic Q that are left.
+        fallback: planned in integers, run in float.
+    """
+
+    ops: Mapping[str, int]
+    integer_nodes: int
+    float_nodes: int
+    boundaries: int
+    fallback: tuple[Fallback, ...] = ()

@@ -1,0 +1,82 @@
+"""The output folder: appears whole or not at all.
+
+Everything is written to a hidden folder beside the wanted one, which is then renamed. A folder that is already there is
+replaced only if it is empty or was written by qcompile (it holds a report.json).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qcompiler.errors import OutputError
+from qcompiler.report.record import Artifact
+
+REPORT = "report.json"
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to; it becomes `path` if the block ends without an exception, else it vanishes.
+
+    Raises:
+        OutputError: the place cannot be written, or `path` holds something that is not ours.
+    """
+    check_free(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
+    try:
+        yield work
+        _replace(path, work)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_free(path: Path) -> None:
+    """Makes sure that `path` may become an output folder.
+
+    Raises:
+        OutputError: it is a file, or a folder with other things in it.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise OutputError("is a file, not a folder", where=str(path), hint="choose another -o")
+        if path.is_dir() and any(path.iterdir()) and not (path / REPORT).is_file():
+            hint = "choose another -o, or empty it"
+            raise OutputError("holds files that qcompile did not write", where=str(path), hint=hint)
+    except OSError as error:
+        raise OutputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _replace(path: Path, work: Path) -> None:
+    work.chmod(0o755)
+    if not path.exists():
+        work.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    try:
+        path.rename(old / "old")
+        work.rename(path)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def artifacts(folder: Path) -> tuple[Artifact, ...]:
+    """Every file of a folder but the report, with size and sha256, in order of path."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != REPORT)
+    return tuple(Artifact(p.relative_to(folder).as_posix(), p.stat().st_size, sha256(p)) for p in files)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
