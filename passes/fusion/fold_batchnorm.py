@@ -10,23 +10,37 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.passes.fusion.linear import Linear
-from qcompiler.rewrite import Any, Const, Match, Op, Rule
+from qcompiler.passes.fusion.linear import BIASED, Linear, Vector, linear
+from qcompiler.rewrite import Const, Match, Op, Rule
 
 
-def scale_and_shift(found: Match) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def scale_and_shift(found: Match) -> tuple[Vector, Vector]:
     """The per-channel affine form y = x * scale + shift of the bound BatchNormalization."""
     gamma, beta, mean, var = (found.value(name).astype(np.float64) for name in ("gamma", "beta", "mean", "var"))
     scale = gamma / np.sqrt(var + float(found.node("bn").attrs.get("epsilon", 1e-5)))
     return scale, beta - mean * scale
 
 
-def in_training(node: ir.Node) -> bool:
-    """Whether a BatchNormalization computes statistics of its input."""
-    return bool(node.attrs.get("training_mode", 0)) or sum(bool(t.name) for t in node.outputs) > 1
+def batchnorm_refusal(edit: ir.Editor, found: Match) -> str | None:
+    """Why the bound BatchNormalization is no affine map per channel: its mode, or its numbers."""
+    node = found.node("bn")
+    what = f"BatchNormalization {node.name!r}"
+    # before opset 7 the default was training
+    tested = node.attrs.get("is_test", 0) if edit.model.opset < 7 else 1
+    if not tested or node.attrs.get("training_mode", 0) or sum(bool(t.name) for t in node.outputs) > 1:
+        return f"{what} is in training mode"
+    if not node.attrs.get("spatial", 1):
+        return f"{what} has statistics for every position"
+    for name in ("gamma", "beta", "mean", "var"):
+        tensor = found.tensor(name)
+        if np.dtype(tensor.dtype).kind != "f" or list(tensor.shape) != list(found.tensor("gamma").shape):
+            return f"{tensor.name!r} of {what} is {tensor.dtype} of shape {list(tensor.shape)}"
+    var = found.value("var").astype(np.float64) + float(node.attrs.get("epsilon", 1e-5))
+    if not (var > 0).all():
+        return f"variance + epsilon of {what} is not positive in channel {int(np.argmin(var > 0))}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -36,19 +50,22 @@ class FoldBatchnorm(Rule):
     name: ClassVar[str] = "fold-batchnorm"
     pattern: ClassVar[Op] = Op(
         "BatchNormalization",
-        Op("Conv|ConvTranspose|Gemm", Any("x"), Any("w"), Any("b", optional=True), bind="linear"),
+        linear(BIASED),
         *(Const("gamma"), Const("beta"), Const("mean"), Const("var")),
         bind="bn",
     )
 
     def check(self, edit: ir.Editor, found: Match) -> str | None:
-        """Refuses training mode and whatever `Linear` cannot absorb."""
-        if in_training(found.node("bn")):
-            return f"BatchNormalization {found.root.name!r} is in training mode"
-        return Linear(found.node("linear")).refusal()
+        """Refuses training mode, whatever `Linear` cannot absorb, and numbers that the weight's type cannot hold."""
+        view = Linear(found.node("linear"))
+        if reason := batchnorm_refusal(edit, found) or view.refusal():
+            return reason
+        scale, shift = scale_and_shift(found)
+        if scale.shape != (view.channels,):
+            return f"BatchNormalization {found.root.name!r} has {scale.size} channels, its input {view.channels}"
+        return view.unsafe(scale, shift)
 
     def rewrite(self, edit: ir.Editor, found: Match) -> None:
         """Writes new weights and bias; the linear operator takes over the output."""
-        scale, shift = scale_and_shift(found)
-        Linear(found.node("linear")).absorb(edit, scale, shift)
+        Linear(found.node("linear")).absorb(edit, *scale_and_shift(found))
         edit.replace_uses(found.output, found.node("linear").outputs[0])
