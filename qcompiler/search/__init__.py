@@ -1,0 +1,1 @@
+"""What is tried, how it is judged, and what is shipped."""

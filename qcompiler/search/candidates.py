@@ -1,0 +1,108 @@
+"""Candidates: whole models, one for each precision and range method that a compile tries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qcompiler import ir
+from qcompiler.backends.base import Backend
+from qcompiler.passes.lower.materialise import Materialise
+from qcompiler.passes.plan.annotate import Annotate
+from qcompiler.passes.plan.derive_bias import DeriveBias
+from qcompiler.passes.plan.encode import Encode, Ranges, wanted
+from qcompiler.passes.plan.share_concat import ShareConcat
+from qcompiler.passes.prepare.eliminate_dead import EliminateDead
+from qcompiler.pipeline import Instrument, Pipeline, Trace
+from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model that could be shipped.
+
+    Attributes:
+        precision, method: what was tried.
+        model: ready to run.
+        plan: what it was made from.
+        trace: passes that made it from the prepared model.
+    """
+
+    precision: Precision
+    method: str
+    model: ir.Model
+    plan: QuantPlan
+    trace: Trace = field(default_factory=Trace)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A model with its sites chosen, before there are numbers.
+
+    Attributes:
+        model: the prepared model with the target's rewrites.
+        plan: sites without encodings, but for given ones.
+        trace: passes so far.
+    """
+
+    precision: Precision
+    model: ir.Model
+    plan: QuantPlan
+    trace: Trace
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Tensors whose ranges the plan needs."""
+        return wanted(self.model, self.plan)
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether anything is quantized at all."""
+        return any(True for _ in self.plan.quantized())
+
+
+@dataclass(frozen=True, eq=False)
+class Drafter:
+    """Makes drafts and candidates for one prepared model and one backend.
+
+    Attributes:
+        prepared: after prepare and fusion; the float candidate.
+        backend: the target.
+        keep_float: patterns of what stays float.
+        given: encodings that the model came with.
+        only_given: there is no calibration data.
+        instruments: called after each pass.
+    """
+
+    prepared: ir.Model
+    backend: Backend
+    keep_float: tuple[str, ...] = ()
+    given: Mapping[Site, Encoding] = field(default_factory=dict)
+    only_given: bool = False
+    instruments: tuple[Instrument, ...] = ()
+
+    def draft(self, precision: Precision) -> Draft:
+        """Chooses nodes and sites for a precision."""
+        pipeline = Pipeline(instruments=self.instruments)
+        model = self.prepared.copy()
+        steps, known = self.backend.condition(precision, self.keep_float)
+        pipeline.graph(model, steps)
+        only_given = self.only_given and precision in self.backend.spec.needs_data
+        step = Annotate(
+            self.backend.spec, precision, self.keep_float, given={**self.given, **known}, only_given=only_given
+        )
+        plan = pipeline.plan(model, QuantPlan(), [step])
+        return Draft(precision, model, plan, pipeline.trace)
+
+    def candidate(self, draft: Draft, stats: Ranges | None, method: str, methods: Mapping[str, str]) -> Candidate:
+        """Gives a draft its numbers and turns it into nodes."""
+        pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
+        model = draft.model.copy()
+        plan = pipeline.plan(model, draft.plan, [Encode(stats, method, methods), ShareConcat(), DeriveBias()])
+        pipeline.graph(model, [Materialise(plan), EliminateDead()])
+        return Candidate(draft.precision, method, model, plan, pipeline.trace)
+
+    def floating(self) -> Candidate:
+        """The prepared model itself."""
+        nodes = {node.name: NodePlan("float", "float", "the compile ships float") for node in self.prepared.nodes}
+        return Candidate("float", "", self.prepared, QuantPlan({}, nodes))

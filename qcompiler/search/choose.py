@@ -1,0 +1,126 @@
+"""Which candidate is shipped: pure arithmetic on what was measured.
+
+    broken       an output's SQNR is under the floor, or the loss is surely larger than allowed
+    slower       no faster than the model as given or the fused float model, beyond the noise of the measurement
+    shipped      the fastest of the rest; among nearly equal ones the first in the order tried
+
+Without `max_drop` a candidate is still broken when the loss of the metric is surely more than `COLLAPSE`: nobody who
+did not ask for a contract asked for a collapse. Under `max_drop` a candidate may be shipped while undecided, if its
+point estimate keeps the promise; the exit status then says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+COLLAPSE = 0.02
+AGREEMENT_COLLAPSE = 0.10
+NEARLY_EQUAL = 1.05
+
+Verdict = Literal["holds", "broken", "undecided", "informative", "not measured"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was measured of one candidate.
+
+    Attributes:
+        precision: of the candidate.
+        worst_output: name of the output with the lowest SQNR, and `worst_sqnr_db` its ratio; None where not measured.
+        drop, ci_low, ci_high: loss of the metric and its confidence interval, as fractions; None where not measured.
+        agreement: the metric is agreement with float, not truth; it loses more for the same harm.
+        speedup: over the model as given; None where not measured.
+        noise: spread of the speed-up, in the same unit.
+    """
+
+    precision: str
+    worst_output: str = ""
+    worst_sqnr_db: float | None = None
+    drop: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    agreement: bool = False
+    speedup: float | None = None
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The decision.
+
+    Attributes:
+        index: of the shipped candidate.
+        reasons: one sentence for each candidate.
+        verdict: on the contract, for the shipped candidate.
+        broken: indices of candidates that are broken.
+    """
+
+    index: int
+    reasons: tuple[str, ...]
+    verdict: Verdict
+    broken: tuple[int, ...]
+
+
+def breakage(judged: Judged, max_drop: float | None, floor: float) -> str | None:
+    """Why a candidate must not be shipped at any speed; None where it may."""
+    if judged.precision == "float":
+        return None
+    if judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
+        return f"output {judged.worst_output!r} has an SQNR of {judged.worst_sqnr_db:.1f} dB, under {floor:g}"
+    if judged.drop is None or judged.ci_low is None:
+        return None
+    if max_drop is None:
+        limit = AGREEMENT_COLLAPSE if judged.agreement else COLLAPSE
+        return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if judged.ci_low > limit else None
+    if judged.ci_low > max_drop:
+        return f"the metric falls by {judged.drop:.2%}, surely more than the {max_drop:.2%} allowed"
+    if judged.drop > max_drop:
+        return f"the metric falls by {judged.drop:.2%}, more than the {max_drop:.2%} allowed"
+    return None
+
+
+def verdict(judged: Judged, max_drop: float | None) -> Verdict:
+    """What can be said of the contract for one candidate."""
+    if judged.precision == "float" and max_drop is not None:
+        return "holds"
+    if judged.drop is None or judged.ci_high is None or judged.ci_low is None:
+        return "not measured" if max_drop is None else "undecided"
+    if max_drop is None:
+        return "informative"
+    if judged.ci_high <= max_drop:
+        return "holds"
+    return "broken" if judged.ci_low > max_drop else "undecided"
+
+
+def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -> Choice:
+    """The candidate to ship; the last one is the float model, which is never broken."""
+    reasons: dict[int, str] = {}
+    open_: list[int] = []
+    bar = max(1.0, candidates[-1].speedup or 1.0)
+    for index, judged in enumerate(candidates):
+        reason = breakage(judged, max_drop, floor)
+        if reason is not None:
+            reasons[index] = f"broken: {reason}"
+        elif judged.precision != "float" and judged.speedup is not None and judged.speedup < bar + judged.noise:
+            figures = f"{judged.speedup:.2f} times, float {bar:.2f}, noise {judged.noise:.2f}"
+            reasons[index] = f"no faster than float ({figures})"
+        else:
+            open_.append(index)
+    quantized = [i for i in open_ if candidates[i].precision != "float"]
+    best = open_[-1]
+    if quantized:
+        top = max(candidates[i].speedup or 0.0 for i in quantized)
+        best = next(i for i in quantized if (candidates[i].speedup or 0.0) * NEARLY_EQUAL >= top)
+    for index in open_:
+        judged = candidates[index]
+        speed = "" if judged.speedup is None else f" ({judged.speedup:.2f} times)"
+        if index == best:
+            only = len(candidates) > 1 and judged.precision == "float"
+            reasons[index] = "shipped: no quantized candidate is left" if only else f"shipped: the fastest{speed}"
+        else:
+            reasons[index] = f"not faster than the shipped one{speed}"
+    broken = tuple(i for i in range(len(candidates)) if reasons[i].startswith("broken"))
+    ordered = tuple(reasons[i] for i in range(len(candidates)))
+    return Choice(best, ordered, verdict(candidates[best], max_drop), broken)
