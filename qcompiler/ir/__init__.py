@@ -4,16 +4,18 @@ from onnx_graphsurgeon import Constant, Graph, Node, Tensor, Variable
 
 from qcompiler.ir.dag import dag, reads, topological
 from qcompiler.ir.edit import Editor, Use, editors
-from qcompiler.ir.graft import drop_input, drop_output, freeze, graft, inline, lone
+from qcompiler.ir.exporter import export_attribute, export_node
+from qcompiler.ir.graft import declare, drop_input, drop_output, freeze, graft, inline, lazy, lone
 from qcompiler.ir.model import Model
 from qcompiler.ir.skeleton import skeleton
 from qcompiler.ir.verify import verify
-from qcompiler.ir.weights import array, nbytes
+from qcompiler.ir.weights import Lazy, array, dense, nbytes
 
 __all__ = [
     "Constant",
     "Editor",
     "Graph",
+    "Lazy",
     "Model",
     "Node",
     "Tensor",
@@ -21,12 +23,17 @@ __all__ = [
     "Variable",
     "array",
     "dag",
+    "declare",
+    "dense",
     "drop_input",
     "drop_output",
     "editors",
+    "export_attribute",
+    "export_node",
     "freeze",
     "graft",
     "inline",
+    "lazy",
     "lone",
     "nbytes",
     "reads",

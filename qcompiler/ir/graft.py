@@ -17,7 +17,7 @@ from onnx import NodeProto
 from qcompiler.ir.edit import Editor
 from qcompiler.ir.exporter import export_node
 from qcompiler.ir.importer import import_attribute
-from qcompiler.ir.weights import Lazy
+from qcompiler.ir.weights import Lazy, to_proto
 
 
 def freeze(edit: Editor, tensor: gs.Tensor, values: npt.NDArray[Any] | Lazy) -> gs.Constant:
@@ -25,15 +25,27 @@ def freeze(edit: Editor, tensor: gs.Tensor, values: npt.NDArray[Any] | Lazy) -> 
 
     Where the tensor is a graph output, an Identity behind the constant carries the name.
     """
-    stored = values if isinstance(values, Lazy) else np.asarray(values)
     if edit.is_output(tensor):
-        constant = gs.Constant(edit.fresh(f"{tensor.name}_value"), stored)
+        constant = declare(edit, f"{tensor.name}_value", values)
     else:
-        constant = gs.Constant(tensor.name, stored)
+        constant = gs.Constant(tensor.name, values if isinstance(values, Lazy) else np.asarray(values))
         tensor.name = edit.fresh(f"{tensor.name}_computed")
-    edit.graph.declared.append(constant)
+        edit.graph.declared.append(constant)
     edit.replace_uses(tensor, constant)
     return constant
+
+
+def declare(edit: Editor, hint: str, values: npt.NDArray[Any] | Lazy) -> gs.Constant:
+    """A new initializer, from values that may stay where they lie."""
+    constant = gs.Constant(edit.fresh(hint), values if isinstance(values, Lazy) else np.asarray(values))
+    edit.graph.declared.append(constant)
+    return constant
+
+
+def lazy(constant: gs.Constant) -> Lazy:
+    """The values of a constant, such as the attribute of a node, without reading them."""
+    values = constant._values
+    return values if isinstance(values, Lazy) else Lazy(to_proto(constant), None)
 
 
 def inline(edit: Editor, node: gs.Node, branch: gs.Graph) -> None:
@@ -93,9 +105,7 @@ def graft(edit: Editor, node: gs.Node, protos: Sequence[NodeProto]) -> None:
     for i, proto in enumerate(protos):
         attrs = {a.name: import_attribute(a, ChainMap(tensors), edit.model.base_dir) for a in proto.attribute}
         if proto.op_type == "Constant" and isinstance(attrs.get("value"), gs.Constant):
-            constant = gs.Constant(edit.fresh(f"{node.name}_{proto.op_type}"), attrs["value"]._values)
-            edit.graph.declared.append(constant)
-            tensors[proto.output[0]] = constant
+            tensors[proto.output[0]] = declare(edit, f"{node.name}_{proto.op_type}", lazy(attrs["value"]))
             continue
         for name in proto.output:
             if name and name not in tensors:

@@ -1,0 +1,181 @@
+"""Types and shapes of all tensors, by ONNX shape inference with data propagation, weights left out.
+
+First the shapes that follow from the graph's inputs alone are found, whatever the file says of inner tensors; these
+are facts (`infer`). They fill what is unknown and correct what the file states otherwise. Where they end, behind an
+operator that inference does not know, a second run starts from what the file states. The rest stays unknown.
+Source: ONNX shape inference (onnx.shape_inference.infer_shapes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from onnx import GraphProto, ModelProto, TypeProto, helper, shape_inference
+
+from qcompiler import ir
+from qcompiler.pipeline import GraphPass, PassRecord
+
+Shape = list[int | str | None]
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class InferShapes(GraphPass):
+    """Writes the dtype and shape of every tensor as far as they can be found.
+
+    Attributes:
+        notes: say which tensors stay without a type, and where the file was wrong.
+    """
+
+    name: ClassVar[str] = "infer-shapes"
+    notes: bool = True
+
+    def apply(self, model: ir.Model, record: PassRecord) -> None:
+        """Counts the tensors whose type or shape became better known."""
+        notes = refine(model, record)
+        if self.notes:
+            record.notes += notes
+
+
+def refine(model: ir.Model, record: PassRecord) -> list[str]:
+    """Runs inference and writes what it finds; what a reader should know of it."""
+    wrong: list[str] = []
+    record.changes += _merge(model, infer(model), wrong)
+    if any(tensor.shape is None or tensor.dtype is None for tensor in computed(model)):
+        record.changes += _merge(model, infer(model, stated=True), [])
+    unknown = [tensor for tensor in computed(model) if tensor.dtype is None and tensor.type_proto is None]
+    notes = [f"the file states a shape that the graph contradicts for {_some(wrong)}"] if wrong else []
+    if unknown:
+        notes.append(f"type unknown for {_some([f'{t.name!r} (output of {t.inputs[0].op})' for t in unknown])}")
+    return notes
+
+
+def infer(model: ir.Model, *, stated: bool = False) -> dict[str, TypeProto]:
+    """The types of computed tensors by name, in all scopes; empty where inference fails as a whole.
+
+    Dimensions that have no name in the model are unknown: names that inference makes up are left out.
+
+    Args:
+        model: names must be unique in all scopes.
+        stated: believe what the model says of inner tensors; otherwise only its inputs and operators.
+    """
+    proto = ir.skeleton(model)
+    if not stated:
+        _forget(proto.graph)
+    result = _run(proto)
+    known = {dim for tensor in model.graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
+    if stated:
+        known |= {d for t in computed(model) for d in t.shape or () if isinstance(d, str)}
+    found: dict[str, TypeProto] = {}
+    _collect(result.graph, found)
+    for type_proto in found.values():
+        for dim in type_proto.tensor_type.shape.dim:
+            if dim.HasField("dim_param") and dim.dim_param not in known:
+                dim.ClearField("dim_param")
+    return found
+
+
+def dims(type_proto: TypeProto | None) -> Shape | None:
+    """The shape of a tensor type, None where its rank is unknown."""
+    if type_proto is None or not type_proto.tensor_type.HasField("shape"):
+        return None
+    return [
+        int(d.dim_value) if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or None)
+        for d in type_proto.tensor_type.shape.dim
+    ]
+
+
+def computed(model: ir.Model) -> list[ir.Variable]:
+    """The outputs of all nodes in all graphs."""
+    return [tensor for node in model.all_nodes() for tensor in node.outputs if tensor.name]
+
+
+def _run(proto: ModelProto) -> ModelProto:
+    for data_prop in (True, False):
+        try:
+            return shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=data_prop)
+        except Exception:  # inference raises whatever its C++ code meets
+            continue
+    return ModelProto()
+
+
+def _forget(graph: GraphProto) -> None:
+    """Removes what the file says of inner tensors and the shapes it says outputs, and inputs of subgraphs, have."""
+    del graph.value_info[:]
+    subgraphs = _subgraphs(graph)
+    for info in [*graph.output, *(info for subgraph in subgraphs for info in subgraph.input)]:
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.ClearField("shape")
+    for subgraph in subgraphs:
+        _forget(subgraph)
+
+
+def _collect(graph: GraphProto, found: dict[str, TypeProto]) -> None:
+    for info in [*graph.value_info, *graph.output]:
+        if info.type.WhichOneof("value"):
+            found[info.name] = info.type
+    for subgraph in _subgraphs(graph):
+        _collect(subgraph, found)
+
+
+def _subgraphs(graph: GraphProto) -> list[GraphProto]:
+    attributes = [attribute for node in graph.node for attribute in node.attribute]
+    return [g for a in attributes for g in ([a.g] if a.HasField("g") else [*a.graphs])]
+
+
+def _merge(model: ir.Model, found: dict[str, TypeProto], wrong: list[str]) -> int:
+    """Writes types into the model; the number of tensors that changed. `wrong` gets those whose shape was corrected."""
+    symbols = {dim for tensor in model.graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
+    changes = 0
+    for edit in ir.editors(model):
+        for tensor in [tensor for node in edit.graph.nodes for tensor in node.outputs]:
+            type_proto = found.get(tensor.name)
+            if type_proto is None or tensor.type_proto is not None:
+                continue
+            if not type_proto.HasField("tensor_type"):
+                if tensor.dtype is None:
+                    tensor.type_proto = type_proto
+                    changes += 1
+                continue
+            elem_type = type_proto.tensor_type.elem_type
+            dtype = tensor.dtype
+            if dtype is None and elem_type:
+                dtype = helper.tensor_dtype_to_np_dtype(elem_type)
+            before = tensor.shape
+            shape, corrected = _better(before, dims(type_proto), symbols)
+            if corrected:
+                wrong.append(repr(tensor.name))
+            if shape != before or (dtype is None) != (tensor.dtype is None):
+                edit.retype(tensor, None if dtype is None else np.dtype(dtype), shape)
+                changes += 1
+    return changes
+
+
+def _better(old: Shape | None, new: Shape | None, symbols: set[str]) -> tuple[Shape | None, bool]:
+    """Both shapes together, and whether the old one was wrong.
+
+    Dimension by dimension a number beats a name, a name beats nothing, and the new value beats an old one of its kind
+    that it contradicts: another number, or a number where the new value is a dimension of the model's inputs.
+    """
+    if new is None or (old is not None and len(old) == len(new) and old == new):
+        return old, False
+    if old is None:
+        return list(new), False
+    if len(old) != len(new):
+        return list(new), True
+    merged: Shape = []
+    corrected = False
+    for was, now in zip(old, new, strict=True):
+        contradicts = isinstance(was, int) and (isinstance(now, int) or now in symbols) and now != was
+        corrected |= contradicts
+        merged.append(now if contradicts or isinstance(now, int) or was is None else was)
+    return merged, corrected
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names and the number of the others."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
