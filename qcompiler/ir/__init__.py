@@ -6,8 +6,11 @@ from qcompiler.ir.dag import dag, reads, topological
 from qcompiler.ir.edit import Editor, Use, editors
 from qcompiler.ir.exporter import export_attribute, export_node
 from qcompiler.ir.graft import declare, drop_input, drop_output, freeze, graft, inline, lazy, lone
+from qcompiler.ir.load import load
 from qcompiler.ir.model import Model
+from qcompiler.ir.save import save, serialized
 from qcompiler.ir.skeleton import skeleton
+from qcompiler.ir.text import to_text
 from qcompiler.ir.verify import verify
 from qcompiler.ir.weights import Lazy, array, dense, nbytes
 
@@ -34,10 +37,14 @@ __all__ = [
     "graft",
     "inline",
     "lazy",
+    "load",
     "lone",
     "nbytes",
     "reads",
+    "save",
+    "serialized",
     "skeleton",
+    "to_text",
     "topological",
     "verify",
 ]

@@ -1,4 +1,4 @@
-"""networkx views of a graph: for questions, thrown away after the answer."""
+"""Order and networkx views of a graph: for questions, thrown away after the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qcompiler.errors import ModelError
 
 
 def reads(node: gs.Node) -> list[gs.Tensor]:
-    """Every tensor that a node needs: its inputs, and what its subgraphs capture from outside."""
+    """Every tensor that a node needs: its inputs, and what its subgraphs read, be it from outside or their own."""
     found = list(node.inputs)
     for subgraph in node.subgraphs():
         for inner in subgraph.nodes:
@@ -20,16 +20,24 @@ def reads(node: gs.Node) -> list[gs.Tensor]:
     return found
 
 
-def dag(graph: gs.Graph) -> nx.DiGraph:
-    """A directed graph of node positions: an edge from producer to consumer."""
+def _edges(graph: gs.Graph) -> list[dict[int, None]]:
+    """For each node position the positions of its consumers, without repetition, in order."""
     position = {id(node): i for i, node in enumerate(graph.nodes)}
-    view = nx.DiGraph()
-    view.add_nodes_from(range(len(position)))
+    consumers: list[dict[int, None]] = [{} for _ in graph.nodes]
     for i, node in enumerate(graph.nodes):
         for tensor in reads(node):
             for producer in tensor.inputs:
-                if id(producer) in position:
-                    view.add_edge(position[id(producer)], i)
+                at = position.get(id(producer))
+                if at is not None:
+                    consumers[at][i] = None
+    return consumers
+
+
+def dag(graph: gs.Graph) -> nx.DiGraph:
+    """A directed graph of node positions: an edge from producer to consumer, through subgraphs too."""
+    view = nx.DiGraph()
+    view.add_nodes_from(range(len(graph.nodes)))
+    view.add_edges_from((i, consumer) for i, found in enumerate(_edges(graph)) for consumer in found)
     return view
 
 
@@ -39,18 +47,20 @@ def topological(graph: gs.Graph) -> list[gs.Node]:
     Raises:
         ModelError: the graph has a cycle; the message names its nodes.
     """
-    view = dag(graph)
-    waiting = dict(view.in_degree())
-    ready = [i for i, degree in waiting.items() if degree == 0]
-    heapq.heapify(ready)
+    consumers = _edges(graph)
+    waiting = [0] * len(consumers)
+    for found in consumers:
+        for consumer in found:
+            waiting[consumer] += 1
+    ready = [i for i, degree in enumerate(waiting) if degree == 0]
     order: list[int] = []
     while ready:
         order.append(i := heapq.heappop(ready))
-        for consumer in view.successors(i):
+        for consumer in consumers[i]:
             waiting[consumer] -= 1
             if waiting[consumer] == 0:
                 heapq.heappush(ready, consumer)
     if len(order) < len(graph.nodes):
-        cycle = [graph.nodes[a].name or graph.nodes[a].op for a, _ in nx.find_cycle(view)]
+        cycle = [graph.nodes[a].name or graph.nodes[a].op for a, _ in nx.find_cycle(dag(graph))]
         raise ModelError("the graph has a cycle", where=" -> ".join([*cycle, cycle[0]]))
     return [graph.nodes[i] for i in order]

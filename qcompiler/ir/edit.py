@@ -2,7 +2,9 @@
 
 An `Editor` edits one graph of a model (the main graph or a subgraph). It keeps what onnx-graphsurgeon does not: uses
 include graph outputs, the names of graph outputs never change, fresh names are unique in the whole model, consumer
-lists are edited by identity, and new nodes stand before their consumers.
+lists are edited by identity, an erased node leaves no trace in the consumer lists of what its subgraphs captured. New
+nodes stand behind their producers; where an edit leaves a consumer before its producer, the model is written in order
+all the same.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
+from qcompiler.errors import PassError
+from qcompiler.ir.dag import reads, topological
+from qcompiler.ir.importer import untyped
 from qcompiler.ir.model import Model
+from qcompiler.ir.weights import Held
 
 REACH = 256
 """How far from where it was last seen a node is looked for before the whole list is."""
@@ -45,7 +51,6 @@ class Editor:
     taken: set[str] = field(default_factory=set)
     touched: list[gs.Node] = field(default_factory=list)
     _places: dict[int, int] = field(default_factory=dict, repr=False)
-    _alive: list[gs.Node] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         if not self.taken:
@@ -72,37 +77,35 @@ class Editor:
         return uses[0].node if len(uses) == 1 else None
 
     def holds(self, node: gs.Node) -> bool:
-        """Whether the node lies in this graph, not in an enclosing or inner one."""
-        if len(self._places) != len(self.graph.nodes):
-            self._find_places()
-        return id(node) in self._places
+        """Whether the node is in this graph: not erased, not in a graph around or inside it."""
+        return getattr(node, "home", None) is self.graph
 
     def position(self, node: gs.Node) -> int:
         """Index of the node in this graph.
 
+        It is looked for near its last known place, then everywhere: edits move nodes by little, so the cost hardly
+        depends on the size of the graph.
+
         Raises:
-            KeyError: it lies in another graph.
+            PassError: it lies in another graph, or was erased.
         """
         nodes = self.graph.nodes
-        for _ in range(2):
-            if id(node) in self._places:
-                # the index as noted is a guess: neighbours may have come and gone since
-                guess = self._places[id(node)]
-                low = max(0, guess - REACH)
-                for i, other in enumerate(nodes[low : guess + REACH], low):
-                    if other is node:
-                        return i
-            self._find_places()
-        raise KeyError(node.name)
+        guess = self._places.get(id(node), -REACH)
+        low = max(0, guess - REACH)
+        for at, other in enumerate(nodes[low : max(0, guess + REACH)], low):
+            if other is node:
+                self._places[id(node)] = at
+                return at
+        self._places = {id(other): at for at, other in enumerate(nodes)}
+        if id(node) not in self._places:
+            raise PassError(f"{node.op} {node.name!r} is not in graph {self.graph.name!r}")
+        return self._places[id(node)]
 
     def refresh(self) -> None:
-        """Looks again where the nodes are; for changes to the node list that were not made through this editor."""
-        self._find_places()
-
-    def _find_places(self) -> None:
-        self._places = dict(zip(map(id, self.graph.nodes), range(len(self.graph.nodes)), strict=True))
-        # as long as the nodes live, their ids are not given to others
-        self._alive = list(self.graph.nodes)
+        """Takes note of changes to the node list that were not made through this editor."""
+        for node in self.graph.nodes:
+            node.home = self.graph
+        self._places = {}
 
     # ---- names
     def fresh(self, hint: str) -> str:
@@ -116,15 +119,15 @@ class Editor:
 
     # ---- changes
     def constant(self, hint: str, values: npt.NDArray[Any]) -> gs.Constant:
-        """A new initializer; rank 0 stays rank 0."""
-        constant = gs.Constant(self.fresh(hint), np.asarray(values))
+        """A new initializer; rank 0 stays rank 0. Nobody may write to the array afterwards."""
+        constant = gs.Constant(self.fresh(hint), Held(np.asarray(values)))
         self.graph.declared.append(constant)
         return constant
 
     def variable(self, hint: str, dtype: Any = None, shape: Sequence[int | str | None] | None = None) -> gs.Variable:
         """A new tensor of the given type and shape, either of which may be unknown."""
-        variable = gs.Variable(self.fresh(hint), dtype, None if shape is None else list(shape))
-        variable.type_proto = None
+        variable = untyped(self.fresh(hint))
+        self.retype(variable, dtype, shape)
         return variable
 
     def add(
@@ -157,19 +160,16 @@ class Editor:
             outputs = [self.variable(f"{node_name}_out", dtype, shape)]
         present = [gs.Variable.empty() if tensor is None else tensor for tensor in inputs]
         node = gs.Node(op, node_name, dict(attrs or {}), present, list(outputs), domain)
-        node.extra = NodeProto()
-        place = self._position(node, before)
+        node.extra, node.home = NodeProto(), self.graph
+        place = self.position(before) if before is not None else self._behind_producers(node)
         self.graph.nodes.insert(place, node)
         self._places[id(node)] = place
-        self._alive.append(node)
         self.touched.append(node)
         return node
 
-    def _position(self, node: gs.Node, before: gs.Node | None) -> int:
-        if before is not None:
-            return self.position(before)
-        producers = [producer for tensor in node.inputs for producer in tensor.inputs]
-        return max((self.position(producer) + 1 for producer in producers if self.holds(producer)), default=0)
+    def _behind_producers(self, node: gs.Node) -> int:
+        producers = {id(producer): producer for tensor in reads(node) for producer in tensor.inputs}
+        return max((self.position(producer) + 1 for producer in producers.values() if self.holds(producer)), default=0)
 
     def set_input(self, node: gs.Node, port: int, tensor: gs.Tensor | None) -> None:
         """Makes `tensor` the input `port` of `node`, padding with omitted inputs where the list is short."""
@@ -197,23 +197,27 @@ class Editor:
         """Every use of `old`, graph outputs included, becomes a use of `new`, except at the nodes in `keep`.
 
         Where `old` is a graph output, `new` takes over its name, so that the model's interface stays. If `new` cannot
-        be renamed (it is a graph input, a constant or an output itself), an Identity node carries the name.
+        be renamed (it is a graph input, a constant, an output itself, or of a graph around this one), an Identity node
+        carries the name. An input that is an output too stays one: no other tensor can have its name.
         """
+        if old is new:
+            return
         kept = set(map(id, keep))
         for node, port in self.uses(old):
             if node is not None and id(node) not in kept:
                 self.set_input(node, port, new)
-        if self.is_output(old):
+        if self.is_output(old) and not any(value is old for value in self.graph.inputs):
             self._take_output(old, new)
 
     def _take_output(self, old: gs.Tensor, new: gs.Tensor) -> None:
-        fixed = isinstance(new, gs.Constant) or self.is_output(new) or any(t is new for t in self.model.graph.inputs)
-        if fixed or not any(self.holds(producer) for producer in new.inputs):
+        local = any(self.holds(producer) for producer in new.inputs)
+        if self.is_output(new) or not local:
             new = self.add("Identity", [new], name=f"{old.name}_identity", like=old).outputs[0]
         name = old.name
         old.name, new.name = self.fresh(f"{name}_inner"), name
-        if new.dtype is None:
+        if new.dtype is None or new.dtype == old.dtype:  # the interface keeps the shape that it states
             new.dtype, new.shape = old.dtype, old.shape
+            new.type_proto, new.origin = getattr(old, "type_proto", None), getattr(old, "origin", None)
         for port, value in enumerate(self.graph.outputs):
             if value is old:
                 self.graph.outputs[port] = new
@@ -228,6 +232,7 @@ class Editor:
         self.set_outputs(node, [])
         del self.graph.nodes[self.position(node)]
         self._places.pop(id(node), None)
+        node.home = None
 
     def drop_unused_constants(self) -> None:
         """Forgets the initializers of the model that nothing reads; those that are graph inputs stay."""
@@ -241,15 +246,13 @@ class Editor:
         item.name = self.fresh(hint)
 
     def retype(self, tensor: gs.Variable, dtype: Any, shape: Sequence[int | str | None] | None) -> None:
-        """States the type and shape of a tensor."""
+        """States the type and shape of a dense tensor."""
+        tensor.type_proto = None
         tensor.dtype, tensor.shape = dtype, None if shape is None else list(shape)
 
     def sort(self) -> None:
         """Puts the nodes in the stable topological order."""
-        from qcompiler.ir.dag import topological
-
-        ordered = topological(self.graph)
-        self.graph.nodes[:] = ordered
+        self.graph.nodes[:] = topological(self.graph)
 
 
 def editors(model: Model) -> Iterator[Editor]:

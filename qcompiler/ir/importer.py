@@ -4,108 +4,182 @@ onnx-graphsurgeon's own importer drops what it has no place for (metadata, doc s
 TYPE_PROTO, SPARSE_TENSOR, TENSORS and GRAPHS, the types of sequences and optionals). Here each graph object keeps the
 remainder of the proto that it came from:
 
-- `node.extra`: a `NodeProto` with doc_string, overload and metadata;
-- `variable.type_proto`: the `TypeProto` of anything that is not a dense tensor;
-- `graph.extra`: a `GraphProto` with metadata and quantization annotations; `graph.declared`: its initializers;
+- `node.extra`: a `NodeProto` with doc_string, overload, metadata, and notes on attributes (doc strings, the type of
+  empty lists);
+- `tensor.origin`: the `ValueInfoProto` of a tensor as loaded; `variable.type_proto`: the `TypeProto` of anything that
+  is not a dense tensor;
+- `node.home`: the graph that holds the node;
+- `graph.extra`: a `GraphProto` with doc string, metadata and quantization annotations; `graph.declared`: its
+  initializers;
 - an attribute that Python values cannot express stays an `AttributeProto`.
+
+Left out on purpose: value_info of names that no node produces, and dimensions below zero, which old exporters wrote for
+"unknown".
 """
 
 from __future__ import annotations
 
 from collections import ChainMap, OrderedDict
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, GraphProto, NodeProto, TypeProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from qcompiler.ir.weights import Lazy, dense
 
 Tensors = ChainMap[str, gs.Tensor]
+Values = Callable[[TensorProto], LazyValues | npt.NDArray[np.generic]]
+Shape = list[int | str | None] | None
+
+# Fields of a NodeProto and a GraphProto that the graph objects themselves express.
+_NODE = {"input", "output", "name", "op_type", "domain", "attribute"}
+_GRAPH = {"node", "name", "initializer", "sparse_initializer", "input", "output", "value_info"}
 
 
-def import_graph(proto: GraphProto, base_dir: Path | None, outer: Tensors | None = None) -> gs.Graph:
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A tensor's `ValueInfoProto` as loaded, with what was read from it."""
+
+    info: ValueInfoProto
+    dtype: Any
+    shape: Shape
+
+    def holds(self, tensor: gs.Tensor) -> bool:
+        """Whether the tensor still has the type and shape that were loaded."""
+        return bool(self.dtype == tensor.dtype and self.shape == tensor.shape)
+
+
+def import_graph(proto: GraphProto, values: Values, outer: Tensors | None = None) -> gs.Graph:
     """The graph of `proto`; names not defined in it are looked up in `outer`, the enclosing scopes."""
     scope: Tensors = outer.new_child() if outer is not None else ChainMap({})
     here = scope.maps[0]
     for tensor in [*proto.initializer, *(dense(s) for s in proto.sparse_initializer)]:
-        here[tensor.name] = gs.Constant(tensor.name, Lazy(tensor, base_dir))
-    for info in [*proto.input, *proto.output, *proto.value_info]:
-        if info.name not in here:
-            here[info.name] = import_variable(info)
-    graph = gs.Graph(name=proto.name, doc_string=proto.doc_string)
-    graph.nodes.extend([import_node(node, scope, base_dir) for node in proto.node])
+        here[tensor.name] = gs.Constant(tensor.name, values(tensor))
+    for info in [*proto.input, *proto.output]:
+        import_info(info, here)
+    produced = {name: None for node in proto.node for name in node.output if name}
+    for info in proto.value_info:
+        if info.name in produced:
+            import_info(info, here)
+    for name in produced:
+        if name not in here:
+            here[name] = untyped(name)
+    graph = gs.Graph(name=proto.name)
+    graph.nodes.extend([import_node(node, scope, values) for node in proto.node])
+    for node in graph.nodes:
+        node.home = graph
     graph.inputs = [here[info.name] for info in proto.input]
-    graph.outputs = [scope[info.name] for info in proto.output]
-    graph.extra = GraphProto(metadata_props=proto.metadata_props, quantization_annotation=proto.quantization_annotation)
+    graph.outputs = [here[info.name] for info in proto.output]
+    graph.extra = GraphProto()
+    remainder(proto, graph.extra, _GRAPH)
     graph.declared = [tensor for tensor in here.values() if isinstance(tensor, gs.Constant)]
     return graph
 
 
-def import_variable(info: onnx.ValueInfoProto) -> gs.Variable:
-    """A tensor with the type and shape that `info` states; either may be unknown."""
-    variable = gs.Variable(info.name)
-    variable.type_proto = None
-    set_type(variable, info.type)
+def remainder(source: Any, target: Any, known: set[str]) -> None:
+    """Copies the fields that are set in one message to another, except those in `known`."""
+    for entry, value in source.ListFields():
+        if entry.name in known:
+            continue
+        if isinstance(value, str | bytes | int | float):
+            setattr(target, entry.name, value)
+        else:
+            getattr(target, entry.name).MergeFrom(value)
+
+
+def untyped(name: str) -> gs.Variable:
+    """A tensor of which only the name is known."""
+    variable = gs.Variable(name)
+    variable.type_proto = variable.origin = None
     return variable
 
 
-def set_type(variable: gs.Variable, proto: TypeProto) -> None:
-    """Writes the type and shape of `proto` onto the variable."""
+def import_info(info: ValueInfoProto, here: MutableMapping[str, gs.Tensor]) -> None:
+    """Adds the tensor that `info` describes; where it is described twice, the first description counts."""
+    dtype, shape, type_proto = read_type(info.type)
+    if any(d.dim_value < 0 for d in info.type.tensor_type.shape.dim):
+        info = ValueInfoProto.FromString(info.SerializeToString())
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+    if info.name not in here:
+        variable = untyped(info.name)
+        variable.dtype, variable.shape, variable.type_proto = dtype, shape, type_proto
+        here[info.name] = variable
+    tensor = here[info.name]
+    if getattr(tensor, "origin", None) is None:
+        tensor.origin = Origin(info, dtype, None if shape is None else list(shape))
+
+
+def read_type(proto: TypeProto) -> tuple[Any, Shape, TypeProto | None]:
+    """The dtype and shape of a dense tensor, as far as known; the proto itself for other types."""
     if not proto.HasField("tensor_type"):
-        variable.type_proto = TypeProto.FromString(proto.SerializeToString()) if proto.ByteSize() else None
-        return
+        return None, None, TypeProto.FromString(proto.SerializeToString()) if proto.ByteSize() else None
     tensor = proto.tensor_type
-    variable.dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else None
-    if tensor.HasField("shape"):
-        variable.shape = [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return dtype, None, None
+    return dtype, [d.dim_value if _is_size(d) else (d.dim_param or None) for d in tensor.shape.dim], None
 
 
-def import_node(proto: NodeProto, scope: Tensors, base_dir: Path | None) -> gs.Node:
+def _is_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
+
+
+def import_node(proto: NodeProto, scope: Tensors, values: Values) -> gs.Node:
     """A node whose inputs and outputs are the tensors of `scope`; unknown names become untyped variables."""
     here = scope.maps[0]
 
-    def tensor(name: str, *, local: bool) -> gs.Tensor:
+    def find(name: str) -> gs.Tensor:
         if not name:
             return gs.Variable.empty()
-        if name in here or (not local and name in scope):
-            return scope[name]
-        here[name] = gs.Variable(name)
-        here[name].type_proto = None
-        return here[name]
+        if name not in scope:
+            here[name] = untyped(name)
+        return scope[name]
 
     node = gs.Node(
         proto.op_type,
         proto.name,
-        OrderedDict((a.name, import_attribute(a, scope, base_dir)) for a in proto.attribute),
-        [tensor(name, local=False) for name in proto.input],
-        [tensor(name, local=True) for name in proto.output],
+        OrderedDict((a.name, read_attribute(a, scope, values)) for a in proto.attribute),
+        [find(name) for name in proto.input],
+        [here[name] if name else gs.Variable.empty() for name in proto.output],
         proto.domain if proto.domain != "ai.onnx" else "",
     )
-    node.extra = NodeProto(metadata_props=proto.metadata_props)
-    for entry in ("doc_string", "overload"):
-        if getattr(proto, entry):
-            setattr(node.extra, entry, getattr(proto, entry))
+    node.extra = NodeProto()
+    remainder(proto, node.extra, _NODE)
+    for attribute in proto.attribute:
+        value = node.attrs[attribute.name]
+        if attribute.doc_string or (isinstance(value, list) and not value):
+            node.extra.attribute.add(name=attribute.name, type=attribute.type, doc_string=attribute.doc_string)
     return node
 
 
 def import_attribute(proto: AttributeProto, scope: Tensors, base_dir: Path | None) -> Any:
     """A Python value where one carries the same meaning, else the proto itself."""
-    if proto.ref_attr_name or proto.doc_string:
+    return read_attribute(proto, scope, lambda tensor: Lazy(tensor, base_dir))
+
+
+def read_attribute(proto: AttributeProto, scope: Tensors, values: Values) -> Any:
+    """As `import_attribute`, with the choice of what tensors become."""
+    if proto.ref_attr_name:
         return proto
     match proto.type:
         case AttributeProto.GRAPH:
-            return import_graph(proto.g, base_dir, scope)
+            return import_graph(proto.g, values, scope)
         case AttributeProto.TENSOR:
-            return gs.Constant(proto.t.name, Lazy(proto.t, base_dir))
-        case AttributeProto.FLOAT | AttributeProto.INT:
+            return gs.Constant(proto.t.name, values(proto.t))
+        case AttributeProto.FLOAT | AttributeProto.INT | AttributeProto.FLOATS | AttributeProto.INTS:
             return helper.get_attribute_value(proto)
         case AttributeProto.STRING:
             return proto.s.decode("utf-8", "surrogateescape")
-        case AttributeProto.FLOATS | AttributeProto.INTS if proto.floats or proto.ints:
-            return list(helper.get_attribute_value(proto))
-        case AttributeProto.STRINGS if proto.strings:
+        case AttributeProto.STRINGS:
             return [s.decode("utf-8", "surrogateescape") for s in proto.strings]
         case _:
             return proto

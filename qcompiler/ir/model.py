@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, TensorProto
 
-from qcompiler.ir.exporter import declared, export_graph
-from qcompiler.ir.importer import import_graph
+from qcompiler.ir.exporter import Store, declared, export_graph
+from qcompiler.ir.importer import import_graph, remainder
+from qcompiler.ir.weights import Lazy, nbytes, to_proto
 
 ONNX_DOMAIN = ""
+
+# The first IR version in which an initializer need not be a graph input.
+LOOSE_INITIALIZERS = 4
 
 
 @dataclass(eq=False)
@@ -34,36 +39,49 @@ class Model:
 
     @staticmethod
     def from_proto(proto: ModelProto, base_dir: Path | None = None) -> Model:
-        """The model that `proto` describes; functions must have been inlined. Weights are not copied."""
+        """The model that `proto` describes, unchecked; functions must have been inlined. Weights are not copied."""
         header = ModelProto()
-        for entry in ModelProto.DESCRIPTOR.fields:
-            if entry.name in ("graph", "functions"):
-                continue
-            value = getattr(proto, entry.name)
-            if entry.is_repeated:
-                getattr(header, entry.name).extend(value)
-            elif proto.HasField(entry.name):
-                setattr(header, entry.name, value)
-        for opset in header.opset_import:
-            if opset.domain == "ai.onnx":
-                opset.domain = ONNX_DOMAIN
-        return Model(import_graph(proto.graph, base_dir), header, base_dir)
+        remainder(proto, header, {"graph", "functions", "opset_import"})
+        domains = {o.domain if o.domain != "ai.onnx" else ONNX_DOMAIN: o.version for o in proto.opset_import}
+        header.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in domains.items())
+        return Model(import_graph(proto.graph, lambda tensor: Lazy(tensor, base_dir)), header, base_dir)
 
-    def to_proto(self) -> ModelProto:
-        """The model as one proto; external data stays external."""
+    def to_proto(self, store: Store = to_proto) -> ModelProto:
+        """The model as one proto; external data stays external.
+
+        Args:
+            store: what becomes of a constant, initializer or attribute; by default its values, copied.
+        """
+        proto = self.head()
+        export_graph(self.graph, proto.graph, store)
+        return proto
+
+    def head(self) -> ModelProto:
+        """The header with an opset for every domain in use, and no graph."""
         proto = ModelProto()
         proto.CopyFrom(self.header)
-        proto.graph.CopyFrom(export_graph(self.graph))
         known = {opset.domain for opset in proto.opset_import}
         for domain in sorted({node.domain or "" for node in self.all_nodes()} - known):
             proto.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+        if 0 < proto.ir_version < LOOSE_INITIALIZERS:
+            inputs = set(map(id, self.graph.inputs))
+            if any(id(constant) not in inputs for constant in declared(self.graph)):
+                proto.ir_version = LOOSE_INITIALIZERS
         return proto
 
     def copy(self) -> Model:
-        """An independent model; the bytes of lazy weights are shared until written."""
-        twin = Model.from_proto(self.to_proto(), self.base_dir)
-        twin.counter = dict(self.counter)
-        return twin
+        """An independent model; both share the values of weights, which nothing changes in place."""
+        shared: list[Any] = []
+
+        def number(constant: gs.Constant) -> TensorProto:
+            shared.append(constant._values)
+            return TensorProto(name=constant.name, dims=[len(shared) - 1])
+
+        header, proto = ModelProto(), GraphProto()
+        header.CopyFrom(self.header)
+        export_graph(self.graph, proto, number)
+        graph = import_graph(proto, lambda tensor: shared[tensor.dims[0]])
+        return Model(graph, header, self.base_dir, dict(self.counter))
 
     @property
     def opset(self) -> int:
@@ -75,8 +93,11 @@ class Model:
         for opset in self.header.opset_import:
             if opset.domain == ONNX_DOMAIN:
                 opset.version = version
-                return
-        self.header.opset_import.append(onnx.helper.make_opsetid(ONNX_DOMAIN, version))
+                break
+        else:
+            self.header.opset_import.append(onnx.helper.make_opsetid(ONNX_DOMAIN, version))
+        needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid(ONNX_DOMAIN, version)], True)
+        self.header.ir_version = max(self.header.ir_version, needed)
 
     @property
     def nodes(self) -> list[gs.Node]:
@@ -112,6 +133,16 @@ class Model:
             for constant in declared(graph, frozenset(seen)):
                 seen.add(id(constant))
                 yield constant
+
+    def tensors(self) -> Iterator[gs.Constant]:
+        """Initializers of every graph, then the tensors that are attributes, as of Constant nodes."""
+        yield from self.constants()
+        for node in self.all_nodes():
+            yield from (value for value in node.attrs.values() if isinstance(value, gs.Constant))
+
+    def weights_bytes(self) -> int:
+        """Size of all initializers and attribute tensors in raw form, without reading them."""
+        return sum(nbytes(constant) for constant in self.tensors())
 
     def names(self) -> set[str]:
         """Every node and tensor name in every graph."""

@@ -1,11 +1,16 @@
 """Constant tensors: read when asked for, checked before memory is taken, never cached behind the caller's back.
 
-A `Constant` of the graph holds either a NumPy array or a `Lazy`, which wraps the `TensorProto` as loaded. A `Lazy`
-whose data is external reads it from the model's folder through a memory map, so that large weights stay on disk.
+The values of a `Constant` are one of two immutable things, so that copies of a model may share them:
+
+- `Lazy`: a `TensorProto` as loaded. External data is read from the model's folder through a memory map, so that
+  large weights stay on disk.
+- `Held`: a NumPy array that the compiler computed.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +22,23 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from qcompiler.errors import ModelError
+from qcompiler.ir.external import external_span
 
 if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
-BITS: dict[int, int] = {
-    TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4, TensorProto.INT2: 2, TensorProto.UINT2: 2,
-}  # fmt: skip
+# Types that are stored packed; older versions of the onnx package know fewer of them.
+_PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
+BITS: dict[int, int] = {number: _PACKED[name] for name, number in TensorProto.DataType.items() if name in _PACKED}
+
+# The largest dense form that a sparse initializer is expanded to, in bytes.
+DENSE_LIMIT = 1 << 28
 
 
-def byte_size(data_type: int, shape: tuple[int, ...]) -> int:
-    """Bytes that `shape` values of an ONNX type take in raw form; sub-byte types are packed."""
-    count = int(np.prod(shape, dtype=object)) if shape else 1
+def byte_size(data_type: int, shape: Sequence[int]) -> int:
+    """Bytes that `shape` values of an ONNX type take in raw form; types below 8 bits are packed."""
     bits = BITS.get(data_type) or 8 * helper.tensor_dtype_to_np_dtype(data_type).itemsize
-    return (count * bits + 7) // 8
+    return (math.prod(shape) * bits + 7) // 8
 
 
 class Lazy(LazyValues):  # type: ignore[misc]
@@ -46,110 +54,162 @@ class Lazy(LazyValues):  # type: ignore[misc]
         self.base_dir = base_dir
         self.shape = list(tensor.dims)
         self.dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        self.nbytes = 0 if tensor.data_type == TensorProto.STRING else byte_size(tensor.data_type, tuple(tensor.dims))
 
     @property
     def external(self) -> bool:
         """Whether the data lies in a file of its own."""
         return bool(self.tensor.data_location == TensorProto.EXTERNAL)
 
+    @property
+    def nbytes(self) -> int:
+        """Size in raw form; for strings the sum of their lengths."""
+        if self.tensor.data_type == TensorProto.STRING:
+            return sum(map(len, self.tensor.string_data))
+        return byte_size(self.tensor.data_type, self.shape)
+
+    def span(self) -> tuple[Path, int, int]:
+        """File, offset and length in bytes of external data; checked on each call, since files change."""
+        return external_span(self.tensor, self.base_dir, self.nbytes)
+
     def load(self) -> Array:
-        """The values; external data is mapped, not copied, where its type needs no unpacking."""
+        """The values, read-only; external data is mapped, not copied, where its type needs no unpacking."""
         if not self.external:
             try:
                 return np.asarray(numpy_helper.to_array(self.tensor))
             except Exception as error:  # onnx raises whatever the broken field leads to
                 raise ModelError(f"initializer cannot be read: {error}", where=self.tensor.name) from error
-        path, offset, length = external_span(self.tensor, self.base_dir)
-        shape = tuple(self.tensor.dims)
-        if 0 in shape or length == 0:
-            return np.zeros(shape, self.dtype)
+        path, offset, length = self.span()
+        if length == 0:
+            return np.zeros(self.shape, self.dtype)
+        mapped = np.memmap(path, np.uint8, "r", offset, (length,))
         if self.tensor.data_type in BITS:
-            packed = TensorProto(data_type=self.tensor.data_type, dims=self.tensor.dims)
-            packed.raw_data = np.memmap(path, np.uint8, "r", offset, (length,)).tobytes()
+            packed = TensorProto(data_type=self.tensor.data_type, dims=self.shape, raw_data=mapped.tobytes())
             return np.asarray(numpy_helper.to_array(packed))
         little = self.dtype.newbyteorder("<") if self.dtype.kind in "iufc" else self.dtype
-        return np.memmap(path, np.uint8, "r", offset, (length,)).view(little).reshape(shape)
+        return mapped.view(little).reshape(self.shape)
 
 
-def external_span(tensor: TensorProto, base_dir: Path | None) -> tuple[Path, int, int]:
-    """Where the data of an external tensor lies: file, offset and length in bytes.
+class Held(LazyValues):  # type: ignore[misc]
+    """An array in memory, read-only from here on."""
 
-    Raises:
-        ModelError: no folder, a path that leaves it (also through a link), a missing or a short file.
-    """
-    fields = {entry.key: entry.value for entry in tensor.external_data}
-    where = tensor.name
-    if base_dir is None:
-        raise ModelError("external data cannot be read from a model without a folder", where=where)
-    location = fields.get("location", "")
-    root = base_dir.resolve()
-    if not location or Path(location).is_absolute() or not (root / location).resolve().is_relative_to(root):
-        raise ModelError(
-            f"external data path {location!r} leaves the model's folder",
-            where=where,
-            hint="put the data file beside the model",
-        )
-    path = (root / location).resolve()
-    if not path.is_file():
-        raise ModelError(f"external data file {location!r} is missing", where=where, hint=f"expected at {path}")
-    size = byte_size(tensor.data_type, tuple(tensor.dims))
-    try:
-        offset, length = int(fields.get("offset") or 0), int(fields.get("length") or size)
-    except ValueError as error:
-        raise ModelError("external data offset or length is not a number", where=where) from error
-    if length != size:
-        raise ModelError(f"external data holds {length} bytes where its shape needs {size}", where=where)
-    if offset < 0 or offset + length > path.stat().st_size:
-        raise ModelError(
-            f"external data file {location!r} is too short: {path.stat().st_size} bytes, needs {offset + length}",
-            where=where,
-        )
-    return path, offset, length
+    def __init__(self, values: Array) -> None:
+        array = np.asarray(values)
+        if array.dtype.kind in "US":
+            array = array.astype(object)
+        elif not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        self.values = array.view()
+        self.values.flags.writeable = False
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size in raw form; for strings the sum of their lengths."""
+        if self.dtype == object:
+            return sum(len(s if isinstance(s, bytes) else s.encode()) for s in self.values.ravel())
+        return byte_size(helper.np_dtype_to_tensor_dtype(self.dtype), self.shape)
+
+    def load(self) -> Array:
+        """The array itself."""
+        return self.values
 
 
 def array(constant: gs.Constant) -> Array:
-    """The values of a constant, without keeping them in the graph."""
+    """The values of a constant, read-only, without keeping them in the graph.
+
+    Raises:
+        ModelError: the data is not what the model says, or its file is gone.
+    """
     values = constant._values
     return np.asarray(values.load() if isinstance(values, LazyValues) else values)
 
 
 def nbytes(constant: gs.Constant) -> int:
-    """Size in bytes as stored, without reading the values."""
+    """Size in bytes as stored, without reading the values; types below 8 bits count as packed."""
     values = constant._values
-    if isinstance(values, Lazy):
-        return int(values.nbytes)
-    return byte_size(helper.np_dtype_to_tensor_dtype(values.dtype), values.shape) if values.dtype != object else 0
+    return int((values if isinstance(values, Lazy | Held) else Held(values)).nbytes)
+
+
+def is_external(constant: gs.Constant) -> bool:
+    """Whether the values lie in a file beside the model."""
+    return isinstance(constant._values, Lazy) and constant._values.external
+
+
+def element_type(constant: gs.Constant) -> int:
+    """The number of the ONNX data type."""
+    values = constant._values
+    return int(values.tensor.data_type if isinstance(values, Lazy) else helper.np_dtype_to_tensor_dtype(values.dtype))
 
 
 def to_proto(constant: gs.Constant) -> TensorProto:
-    """The constant as a `TensorProto` under its present name; a lazy one is passed through untouched."""
+    """The constant under its present name; external data stays external. Not to be changed: it may be shared."""
     values = constant._values
     if not isinstance(values, Lazy):
-        # from_array packs int4 and its kin; ascontiguousarray would turn rank 0 into rank 1
-        return numpy_helper.from_array(np.asarray(values, order="C"), constant.name)
-    tensor: TensorProto = values.tensor
-    if tensor.name == constant.name:
-        return tensor
+        return numpy_helper.from_array(array(constant), constant.name)
+    if values.tensor.name == constant.name:
+        return values.tensor
     renamed = TensorProto()
-    renamed.CopyFrom(tensor)
+    renamed.CopyFrom(values.tensor)
     renamed.name = constant.name
     return renamed
 
 
-def dense(sparse: onnx.SparseTensorProto, limit: int = 2**31) -> TensorProto:
+def describe(constant: gs.Constant, target: TensorProto) -> None:
+    """Writes everything but the values into `target`: name, type, shape, documentation."""
+    if isinstance(constant._values, Lazy):
+        source = constant._values.tensor
+        if source.HasField("doc_string"):
+            target.doc_string = source.doc_string
+        target.metadata_props.extend(source.metadata_props)
+    if constant.name:
+        target.name = constant.name
+    target.data_type = element_type(constant)
+    target.dims.extend(constant._values.shape)
+
+
+def inline(constant: gs.Constant) -> TensorProto:
+    """The constant with its values inside, wherever they lie now."""
+    if not is_external(constant):
+        return to_proto(constant)
+    target = TensorProto()
+    describe(constant, target)
+    target.raw_data = raw(constant)
+    return target
+
+
+def raw(constant: gs.Constant) -> bytes:
+    """The values as ONNX stores them: little-endian, row by row, types below 8 bits packed. Not for strings."""
+    values = constant._values
+    if isinstance(values, Lazy) and values.external:
+        path, offset, length = values.span()
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+    if isinstance(values, Lazy) and values.tensor.HasField("raw_data"):
+        return bytes(values.tensor.raw_data)
+    return bytes(numpy_helper.from_array(array(constant)).raw_data)
+
+
+def dense(sparse: onnx.SparseTensorProto, limit: int = DENSE_LIMIT) -> TensorProto:
     """A sparse initializer as an ordinary one.
 
     Raises:
-        ModelError: the dense form is larger than `limit` bytes, or an index lies outside the shape.
+        ModelError: the dense form is larger than `limit` bytes, an index lies outside the shape, or the parts disagree.
     """
     name, shape = sparse.values.name, tuple(sparse.dims)
-    if byte_size(sparse.values.data_type, shape) > limit or any(d < 0 for d in shape):
+    if any(d < 0 for d in shape):
+        raise ModelError(f"sparse initializer has a negative dimension in {list(shape)}", where=name)
+    if byte_size(sparse.values.data_type, shape) > limit:
         raise ModelError(f"sparse initializer of shape {list(shape)} is too large to expand", where=name)
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    if indices.ndim == 2:
-        indices = np.ravel_multi_index(tuple(indices.T), shape, mode="clip") if indices.size else indices.reshape(-1)
-    flat = np.zeros(int(np.prod(shape)), values.dtype)
+    values, indices = Lazy(sparse.values, None).load(), Lazy(sparse.indices, None).load()
+    flat = np.zeros(math.prod(shape), values.dtype)
+    if indices.ndim == 2 and indices.shape == (values.size, len(shape)):
+        if indices.size and ((indices < 0).any() or (indices >= np.array(shape)).any()):
+            raise ModelError("sparse initializer has an index outside its shape", where=name)
+        indices = indices @ np.array([math.prod(shape[i + 1 :]) for i in range(len(shape))], np.int64)
+    if values.ndim != 1 or indices.shape != values.shape or indices.dtype != np.int64:
+        raise ModelError("sparse initializer has values and indices that do not fit each other", where=name)
     if indices.size and (indices.min() < 0 or indices.max() >= flat.size):
         raise ModelError("sparse initializer has an index outside its shape", where=name)
     flat[indices] = values

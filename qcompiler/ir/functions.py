@@ -1,0 +1,99 @@
+"""Model-local functions, replaced by their bodies: the graph layer knows no functions.
+
+Inlining is onnx's own. Before it, calls are counted: a cycle would never end, and functions that call each other twice
+in a chain of forty would fill any memory. Initializers of the main graph take no part, so that weights are not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import networkx as nx
+import onnx
+from onnx import FunctionProto, ModelProto, NodeProto, inliner
+
+from qcompiler.errors import ModelError
+from qcompiler.ir.check import plain_domain
+
+NODE_LIMIT = 1_000_000
+
+Key = tuple[str, str, str]
+
+
+def walk(nodes: Iterator[NodeProto]) -> Iterator[NodeProto]:
+    """Nodes, and the nodes of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                yield from walk(iter(graph.node))
+
+
+def inline_functions(proto: ModelProto) -> None:
+    """Replaces every call of a model-local function in `proto`, and the functions themselves.
+
+    Raises:
+        ModelError: functions call each other in a cycle, are defined twice, grow beyond any use, or cannot be inlined.
+    """
+    if not proto.functions:
+        return
+    functions: dict[Key, FunctionProto] = {}
+    for function in proto.functions:
+        if functions.setdefault(_key(function.domain, function.name, function.overload), function) is not function:
+            raise ModelError("function is defined twice", where=function.name)
+    _check_size(proto, functions)
+    skeleton = ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    graph = skeleton.graph
+    graph.name = proto.graph.name
+    for entry in ("node", "input", "output", "value_info"):
+        getattr(graph, entry).extend(getattr(proto.graph, entry))
+    for tensor in [*proto.graph.initializer, *(sparse.values for sparse in proto.graph.sparse_initializer)]:
+        graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0])
+    versions = {plain_domain(opset.domain): opset.version for opset in proto.opset_import}
+    convert = any(
+        versions.get("", opset.version) != opset.version
+        for function in proto.functions
+        for opset in function.opset_import
+        if plain_domain(opset.domain) == ""
+    )
+    try:
+        result = inliner.inline_local_functions(skeleton, convert)
+    except Exception as error:  # whatever the C++ code throws arrives as one of several types
+        raise ModelError(f"functions cannot be inlined: {str(error).strip().splitlines()[0]}") from error
+    if result.functions:
+        raise ModelError("function cannot be inlined", where=result.functions[0].name)
+    for entry in ("node", "value_info"):
+        proto.graph.ClearField(entry)
+        getattr(proto.graph, entry).extend(getattr(result.graph, entry))
+    for function in proto.functions:
+        for opset in function.opset_import:
+            if plain_domain(opset.domain) not in versions:
+                versions[plain_domain(opset.domain)] = opset.version
+                proto.opset_import.append(onnx.helper.make_opsetid(opset.domain, opset.version))
+    proto.ClearField("functions")
+
+
+def _key(domain: str, name: str, overload: str) -> Key:
+    return plain_domain(domain), name, overload
+
+
+def _check_size(proto: ModelProto, functions: dict[Key, FunctionProto]) -> None:
+    """Refuses cycles and more nodes than any model has."""
+    main: Key = ("", "", "the main graph")
+    bodies = {key: list(walk(iter(function.node))) for key, function in functions.items()}
+    bodies[main] = list(walk(iter(proto.graph.node)))
+    calls = nx.DiGraph()
+    calls.add_nodes_from(bodies)
+    for key, nodes in bodies.items():
+        for node in nodes:
+            callee = _key(node.domain, node.op_type, node.overload)
+            if callee in functions:
+                calls.add_edge(key, callee)
+    if not nx.is_directed_acyclic_graph(calls):
+        cycle = [caller[1] for caller, _ in nx.find_cycle(calls)]
+        raise ModelError("functions call each other in a cycle", where=" -> ".join([*cycle, cycle[0]]))
+    sizes: dict[Key, int] = {}
+    for key in reversed(list(nx.topological_sort(calls))):
+        sizes[key] = sum(sizes.get(_key(node.domain, node.op_type, node.overload), 1) for node in bodies[key])
+    if sizes[main] > NODE_LIMIT:
+        raise ModelError(f"functions expand to {sizes[main]} nodes, more than {NODE_LIMIT}")
