@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qcompiler.passes.fusion.clip_to_relu import ClipToRelu
 from qcompiler.passes.fusion.fold_norm_affine import FoldNormAffine
+from qcompiler.passes.fusion.linear_rules import LINEAR_RULES
 from qcompiler.passes.fusion.merge_clips import MergeClips
 from qcompiler.passes.fusion.merge_reshapes import MergeReshapes
 from qcompiler.passes.fusion.merge_transposes import MergeTransposes
@@ -23,7 +24,7 @@ from qcompiler.passes.fusion.simplify_powers import SimplifyPowers
 from qcompiler.passes.fusion.transpose_to_reshape import TransposeToReshape
 from qcompiler.rewrite import Rule
 
-__all__ = ["LAYOUT_RULES", "RECOGNISER_RULES", "fusion_rules"]
+__all__ = ["LAYOUT_RULES", "LINEAR_RULES", "RECOGNISER_RULES", "fusion_rules"]
 
 LAYOUT_RULES: tuple[Rule, ...] = (MergeTransposes(), TransposeToReshape(), MergeReshapes())
 
@@ -54,11 +55,4 @@ def fusion_rules() -> tuple[Rule, ...]:
     Written-out operators are recognised before the linear folds run, so that a scale or shift that belongs to one of
     them (the 3 of a HardSwish, the gamma of a norm) is not taken into a convolution first.
     """
-    from importlib.util import find_spec
-
-    linear: tuple[Rule, ...] = ()
-    if find_spec("qcompiler.passes.fusion.linear_rules") is not None:
-        from qcompiler.passes.fusion.linear_rules import LINEAR_RULES
-
-        linear = LINEAR_RULES
-    return (*LAYOUT_RULES, *RECOGNISER_RULES, *linear)
+    return (*LAYOUT_RULES, *RECOGNISER_RULES, *LINEAR_RULES)

@@ -47,6 +47,11 @@ def square(pattern: Pattern) -> tuple[Op, Op]:
     return Op("Mul", pattern, pattern), Op("Pow", pattern, const(2.0))
 
 
+def inverse_root(pattern: Pattern) -> tuple[Op, Op]:
+    """1 / sqrt(pattern); Div(1, Sqrt) has become Reciprocal(Sqrt) in `simplify-powers`."""
+    return Op("Reciprocal", Op("Sqrt", pattern)), Op("Pow", pattern, const(-0.5))
+
+
 def negated(pattern: Pattern) -> tuple[Op, ...]:
     """-pattern: Neg, a product or quotient by -1, or a difference from 0."""
     return Op("Neg", pattern), *times(pattern, -1.0), Op("Sub", const(0.0), pattern)

@@ -1,8 +1,9 @@
 """Clip(a x + b, 0, 1) -> HardSigmoid(x; a, b);  Clip(x + q, 0, 6) / 6 -> HardSigmoid(x; 1/6, q/6).
 
-The argument may be written a (x + b/a), and a as a division.
-The offset q may be absent: exporters fold it into the bias of the Conv in front, and Clip(x, 0, 6) / 6 is left, which
-is HardSigmoid(x; 1/6, 0). Relu6, Min and Max become Clip before this rule runs (`min-max-to-clip`, `merge-clips`).
+The argument of the first form may be written a (x + b/a), and a as a division. The offset q of the second may be
+absent: exporters fold it into the bias of the Conv in front, and Clip(x, 0, 6) / 6 = HardSigmoid(x; 1/6, 0) is left.
+The slope is the constant as written; the end of the ramp becomes exactly 1, where 6 * 0.16667 is 1.00002. Relu6, Min
+and Max become Clip before this rule runs (`min-max-to-clip`, `merge-clips`).
 Source: ONNX operator standard, HardSigmoid: max(0, min(1, alpha x + beta)).
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcompiler import ir
-from qcompiler.passes.fusion.forms import SHORT_FLOATS, const, refusal, replace, scalar, times
+from qcompiler.passes.fusion.forms import RTOL, SHORT_FLOATS, const, refusal, replace, scalar
 from qcompiler.rewrite import Any, Const, Match, Op, Rule
 
 X = Any("x")
@@ -22,6 +23,14 @@ X = Any("x")
 def relu6(inner: Any | Op) -> Op:
     """Clip(inner, 0, 6)."""
     return Op("Clip", inner, const(0.0), const(6.0))
+
+
+def sixth(inner: Op) -> tuple[Op, Op]:
+    """inner / 6; the constant itself is the slope, so that 0.16667 stays 0.16667."""
+    return (
+        Op("Mul", inner, Const("a", value=1 / 6, rtol=RTOL)),
+        Op("Div", inner, Const("inverse_a", value=6.0, rtol=RTOL)),
+    )
 
 
 def unit_clip(inner: Op) -> Op:
@@ -35,8 +44,8 @@ class RecogniseHardsigmoid(Rule):
 
     name: ClassVar[str] = "recognise-hardsigmoid"
     pattern: ClassVar[tuple[Op, ...]] = (
-        *times(relu6(Op("Add", X, Const("b_over_a"))), 1 / 6),
-        *times(relu6(X), 1 / 6),
+        *sixth(relu6(Op("Add", X, Const("b_over_a")))),
+        *sixth(relu6(X)),
         unit_clip(Op("Add", Op("Mul", X, Const("a")), Const("b"))),
         unit_clip(Op("Add", Op("Div", X, Const("inverse_a")), Const("b"))),
         unit_clip(Op("Mul", Op("Add", X, Const("b_over_a")), Const("a"))),
@@ -61,8 +70,8 @@ class RecogniseHardsigmoid(Rule):
 
 
 def slope(found: Match) -> float:
-    """alpha: the factor in front of x, 1/6 where it stands behind the Clip."""
-    if (divisor := scalar(found.get("inverse_a"))) is not None:
+    """alpha: the factor of x in front of the Clip, or of all of it behind."""
+    divisor, factor = scalar(found.get("inverse_a")), scalar(found.get("a"))
+    if divisor is not None:
         return 1 / divisor if divisor else math.inf
-    factor = scalar(found.get("a"))
-    return 1 / 6 if factor is None else factor
+    return math.nan if factor is None else factor

@@ -1,7 +1,7 @@
 """(x - mean) / Sqrt(ReduceMean((x - mean)^2) + eps) -> LayerNormalization(x, 1),  mean = ReduceMean(x).
 
-Also with gamma inside, c * (gamma * Reciprocal(Sqrt(...))), and as TensorFlow writes it,
-x * r + (beta - mean * r) with r = gamma * Reciprocal(Sqrt(...)). A gamma or beta behind the division is absorbed
+Also as a product with r = Reciprocal(Sqrt(...)) or Pow(..., -1/2), with gamma inside, (x - mean) * (gamma * r), and as
+TensorFlow writes it, x * (gamma * r) + (beta - mean * (gamma * r)). A gamma or beta behind the division is absorbed
 afterwards by `fold-norm-affine`. The difference x - mean may be computed twice, as older exporters of torch do.
 Means go over the last dimensions, which must be static. Source: Ba et al., Layer Normalization, 2016; ONNX operator
 standard, LayerNormalization 17.
@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.passes.fusion.forms import last_dims, refusal, replace, same_axes, spread, square
+from qcompiler.passes.fusion.forms import inverse_root, last_dims, refusal, replace, same_axes, spread, square
 from qcompiler.rewrite import Any, Const, Match, Op, Rule
 
 X, AXES, GAMMA = Any("x"), Const(optional=True), Const("gamma")
@@ -27,12 +27,13 @@ def forms() -> tuple[Op, ...]:
     """All the ways to write it."""
     found = []
     for squared in square(CENTERED):
-        deviation = Op("Sqrt", Op("Add", Op("ReduceMean", squared, AXES), Const("eps")))
-        inverse = Op("Reciprocal", deviation)
-        scaled = Op("Mul", inverse, GAMMA)
-        found += [Op("Div", CENTERED, deviation), Op("Mul", CENTERED, inverse), Op("Mul", CENTERED, scaled)]
-        for factor in (scaled, inverse):
-            found.append(Op("Add", Op("Mul", X, factor), Op("Sub", Const("beta"), Op("Mul", MEAN, factor))))
+        variance = Op("Add", Op("ReduceMean", squared, AXES), Const("eps"))
+        found.append(Op("Div", CENTERED, Op("Sqrt", variance)))
+        for inverse in inverse_root(variance):
+            scaled = Op("Mul", inverse, GAMMA)
+            found += [Op("Mul", CENTERED, inverse), Op("Mul", CENTERED, scaled)]
+            for factor in (scaled, inverse):
+                found.append(Op("Add", Op("Mul", X, factor), Op("Sub", Const("beta"), Op("Mul", MEAN, factor))))
     return tuple(found)
 
 

@@ -1,9 +1,8 @@
 """x / Sqrt(ReduceMean(x^2) + eps) -> RMSNormalization(x, 1), from opset 23 on.
 
-Also x * Reciprocal(Sqrt(...)) and x * (gamma * Reciprocal(Sqrt(...))); Div(1, Sqrt) and Pow(-1/2) take this form in
-`simplify-powers`. A gamma behind the norm is absorbed afterwards by `fold-norm-affine`. Below opset 23 the nodes stay,
-and `recognised_regions` names them. Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019; ONNX
-operator standard, RMSNormalization 23.
+Also x * r and x * (gamma * r) with r = Reciprocal(Sqrt(...)) or Pow(..., -1/2). A gamma behind the norm is absorbed
+afterwards by `fold-norm-affine`. Below opset 23 the nodes stay, and `recognised_regions` names them.
+Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019; ONNX operator standard, RMSNormalization 23.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.passes.fusion.forms import last_dims, refusal, replace, same_axes, spread, square
+from qcompiler.passes.fusion.forms import inverse_root, last_dims, refusal, replace, same_axes, spread, square
 from qcompiler.rewrite import Any, Const, Match, Op, Rule
 
 X = Any("x")
@@ -24,9 +23,10 @@ def forms() -> tuple[Op, ...]:
     """All the ways to write it."""
     found = []
     for squared in square(X):
-        root = Op("Sqrt", Op("Add", Op("ReduceMean", squared, Const(optional=True)), Const("eps")))
-        inverse = Op("Reciprocal", root)
-        found += [Op("Div", X, root), Op("Mul", X, inverse), Op("Mul", X, Op("Mul", inverse, Const("gamma")))]
+        mean = Op("Add", Op("ReduceMean", squared, Const(optional=True)), Const("eps"))
+        found.append(Op("Div", X, Op("Sqrt", mean)))
+        for inverse in inverse_root(mean):
+            found += [Op("Mul", X, inverse), Op("Mul", X, Op("Mul", inverse, Const("gamma")))]
     return tuple(found)
 
 
