@@ -2,7 +2,7 @@
 
 from qcompiler.numerics.affine import choose_qparams, dequantize, fake_quantize, quantize
 from qcompiler.numerics.error_measures import AgreementMeter, SqnrMeter
-from qcompiler.numerics.histogram import Histogram, HistogramBuilder
+from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.noise import expected_error
 from qcompiler.numerics.observers import ChannelAbsMax, ChannelRange, Observer
 from qcompiler.numerics.paired import Drop, drop_interval, paired_drop, paired_mean_drop
@@ -16,7 +16,6 @@ __all__ = [
     "ChannelRange",
     "Drop",
     "Histogram",
-    "HistogramBuilder",
     "Observer",
     "RangeMethod",
     "SqnrMeter",

@@ -9,12 +9,13 @@ The method of TensorRT (Migacz, "8-bit inference with TensorRT", GTC 2017), also
 `levels` is the number of codes that the longer side gets: on 8 bits 128 for a symmetric grid, 256 for one-sided data
 on an asymmetric grid, and between them by share (HardSwish: 253). Differences from those implementations:
 - the linear bins are drawn from the bfloat16 histogram, evenly within a bin, so no second pass over the data is needed;
+- an empty last cell counts as 1e-4 values in Q (they smooth every empty bin), so a threshold in a gap is not forbidden;
 - exact zeros are left out: every grid holds them exactly;
 - all thresholds are judged at once from prefix sums of p, p log p and of the non-empty bins;
 - a threshold cuts off at most 1 % of the values: as the outliers of P all fall in one bin, KL(P || Q) would be near 0
   for a threshold that hardly anything lies under (data far from zero);
-- when the least threshold wins, which means that 2048 bins over the full range are too coarse (far outliers), the
-  search is repeated on a quarter of the range instead of stopping there.
+- the bins span [0, min(max |x|, 2048 / levels * the 99.9 percentile of |x|)]: with far outliers, 2048 bins over
+  everything would hold the bulk of the values in a handful of them.
 Grids with more than 256 levels a side get min-max: 2048 bins cannot judge them. The divergence does not know how large
 a value is, so on long tails this method clips far more than squared error would: it is here for comparison with other
 tools, and `auto` does not use it.
@@ -26,7 +27,7 @@ import numpy as np
 
 from qcompiler.numerics.histogram import F64, Histogram
 
-_BINS, _THRESHOLD_STEP, _ZOOMS, _MOST_CUT = 2048, 4, 8, 0.01
+_BINS, _THRESHOLD_STEP, _MOST_CUT, _SMOOTH, _BULK = 2048, 4, 0.01, 1e-4, 0.999
 
 
 def entropy(hist: Histogram, *, qmin: int, qmax: int, symmetric: bool) -> tuple[float, float]:
@@ -42,16 +43,13 @@ def entropy(hist: Histogram, *, qmin: int, qmax: int, symmetric: bool) -> tuple[
     edges, below = _distribution(hist)
     if edges.size == 0:
         return bottom, top
-    threshold = reach
-    for _ in range(_ZOOMS):
-        counts = np.diff(np.interp(np.linspace(0.0, reach, _BINS + 1), edges, below))
-        # Interpolation leaves rounding dust in empty bins.
-        counts[counts < 1e-3] = 0.0
-        kept = _best_threshold(counts, float(below[-1] - counts.sum()), levels)
-        threshold = reach * kept / _BINS
-        if kept > levels:
-            break
-        reach /= 4
+    bulk = float(np.interp(_BULK * below[-1], below, edges))
+    reach = min(reach, bulk * _BINS / levels)
+    counts = np.diff(np.interp(np.linspace(0.0, reach, _BINS + 1), edges, below))
+    # Interpolation leaves rounding dust in empty bins.
+    counts[counts < 1e-3] = 0.0
+    kept = _best_threshold(counts, float(below[-1] - counts.sum()), levels)
+    threshold = reach * kept / _BINS
     return max(bottom, -threshold), min(top, threshold)
 
 
@@ -87,6 +85,7 @@ def _best_threshold(counts: F64, outliers: float, levels: int) -> int:
     spread[:, -1] += (last == 0) & (beyond > 0)
     weight = inside.copy()
     weight[:, -1] += beyond
+    inside[:, -1] = np.maximum(inside[:, -1], _SMOOTH)
     own_information = own[kept] - information[kept - 1] + _xlogx(last + beyond)
     with np.errstate(divide="ignore", invalid="ignore"):
         cross = np.where(weight > 0, weight * np.log(inside / spread), 0.0).sum(axis=1)

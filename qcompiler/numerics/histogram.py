@@ -61,10 +61,32 @@ class Histogram:
         return cls.empty().update(x)
 
     def update(self, x: npt.ArrayLike) -> Histogram:
-        """This histogram with the values of `x` added; any real dtype, converted to float32."""
-        builder = HistogramBuilder(self)
-        builder.add(x)
-        return builder.build()
+        """This histogram with the values of `x` added; any real dtype, converted to float32.
+
+        A contiguous float32 array is read in place, in 1.3 to 1.9 ns per value. Each call copies the counts (512 KiB).
+        """
+        with np.errstate(over="ignore"):
+            flat = np.ascontiguousarray(x, np.float32).reshape(-1)
+        if flat.size == 0:
+            return self
+        counts = self.counts.copy()
+        _count_into(counts, flat)
+        low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
+        nans = infinities = 0
+        if not (math.isfinite(low) and math.isfinite(high)):
+            finite = flat[np.isfinite(flat)]
+            nans = int(np.count_nonzero(np.isnan(flat)))
+            infinities = flat.size - finite.size - nans
+            low, high = float(finite.min(initial=math.inf)), float(finite.max(initial=-math.inf))
+        # Adding 0.0 makes -0.0 positive, so that the sign of a zero extreme does not depend on order.
+        return _frozen(
+            counts,
+            min(self.minimum, low) + 0.0,
+            max(self.maximum, high) + 0.0,
+            self.total + flat.size,
+            self.nan_count + nans,
+            self.inf_count + infinities,
+        )
 
     def merge(self, other: Histogram) -> Histogram:
         """The histogram of both sets of values."""
@@ -131,45 +153,6 @@ class Histogram:
         dense = np.zeros(BINS, np.int64)
         dense[bins] = counts
         return _frozen(dense, minimum, maximum, int(dense.sum()), nan_count, inf_count)
-
-
-class HistogramBuilder:
-    """Mutable counts for streams of many arrays; the result equals that of `Histogram.update`, bit for bit.
-
-    `add` costs about 1.3 ns per value for large arrays and no pass over the 512 KiB table for small ones.
-    """
-
-    __slots__ = ("_counts", "_inf_count", "_maximum", "_minimum", "_nan_count", "_total")
-
-    def __init__(self, start: Histogram | None = None) -> None:
-        begin = start or Histogram.empty()
-        self._counts = begin.counts.copy()
-        self._minimum, self._maximum = begin.minimum, begin.maximum
-        self._total, self._nan_count, self._inf_count = begin.total, begin.nan_count, begin.inf_count
-
-    def add(self, x: npt.ArrayLike) -> None:
-        """Count the values of `x`; a contiguous float32 array is read in place."""
-        with np.errstate(over="ignore"):
-            flat = np.ascontiguousarray(x, np.float32).reshape(-1)
-        if flat.size == 0:
-            return
-        self._total += flat.size
-        _count_into(self._counts, flat)
-        low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            finite = flat[np.isfinite(flat)]
-            nans = int(np.count_nonzero(np.isnan(flat)))
-            self._nan_count += nans
-            self._inf_count += flat.size - finite.size - nans
-            if finite.size == 0:
-                return
-            low, high = float(finite.min()), float(finite.max())
-        # Adding 0.0 makes -0.0 positive, so that the sign of a zero extreme does not depend on order.
-        self._minimum, self._maximum = min(self._minimum, low) + 0.0, max(self._maximum, high) + 0.0
-
-    def build(self) -> Histogram:
-        """The histogram so far; the builder may go on."""
-        return _frozen(self._counts.copy(), self._minimum, self._maximum, self._total, self._nan_count, self._inf_count)
 
 
 def _count_into(counts: I64, flat: npt.NDArray[np.float32]) -> None:

@@ -11,7 +11,8 @@ A side with no values stays at 0, so ReLU outputs keep low = 0. Search:
 
 The extremes themselves are always a candidate, and of equal errors the wider range wins.
 
-Measured against an exhaustive search on the raw values, the excess error is under 0.5 % (see the tests).
+Measured against an exhaustive search on 200 000 raw values, the excess error is under 0.5 % (see the tests); on a few
+ten thousand it is under 1 %, as the exhaustive search then fits the rounding luck of single values.
 Source of the criterion: Banner, Nahshon, Soudry, "Post training 4-bit quantization of convolutional networks" (2019);
 computed here from the data instead of a fitted distribution.
 """

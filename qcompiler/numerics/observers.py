@@ -29,10 +29,13 @@ class Observer(Protocol):
         """The statistic of both sets of values."""
 
 
+def _frozen(values: F32) -> F32:
+    values.flags.writeable = False
+    return values
+
+
 def _nothing() -> F32:
-    empty = np.zeros(0, np.float32)
-    empty.flags.writeable = False
-    return empty
+    return _frozen(np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,7 +55,7 @@ class ChannelRange:
     @property
     def absmax(self) -> F32:
         """Exact maximum of |x| of each channel."""
-        return np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        return _frozen(np.maximum(np.abs(self.minimum), np.abs(self.maximum)))
 
     def update(self, x: npt.ArrayLike, /) -> Self:
         """Add an array; values of any real dtype are converted to float32.
@@ -68,7 +71,7 @@ class ChannelRange:
         others = tuple(i for i in range(array.ndim) if i != self.axis % array.ndim)
         # Adding 0 makes -0.0 positive: which of two equal zeros a reduction returns depends on order.
         low, high = array.min(others) + np.float32(0), array.max(others) + np.float32(0)
-        return self.merge(replace(self, minimum=low, maximum=high))
+        return self.merge(replace(self, minimum=_frozen(low), maximum=_frozen(high)))
 
     def merge(self, other: Self, /) -> Self:
         """Elementwise extremes of both.
@@ -86,8 +89,7 @@ class ChannelRange:
                 hint="per-channel statistics need a channel axis of fixed size",
             )
         low, high = np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
-        low.flags.writeable = high.flags.writeable = False
-        return replace(self, minimum=low, maximum=high)
+        return replace(self, minimum=_frozen(low), maximum=_frozen(high))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

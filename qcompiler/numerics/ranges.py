@@ -77,8 +77,8 @@ def auto(hist: Histogram, *, qmin: int, qmax: int, symmetric: bool) -> tuple[flo
 
     Long tails are clipped where that pays. Bounded data (Clip, Sigmoid, HardSwish at its lower end) holds many values
     at its bound, so clipping cannot pay and the whole range stays; and a gain too small to matter is not bought with
-    values cut off. A heavier weight on clipping errors, a higher threshold and percentiles were tried on nine networks
-    (image classifiers, detectors, transformers): none was better in more than the noise.
+    values cut off. A heavier weight on clipping errors, higher thresholds and percentiles were tried on whole networks
+    (classifiers, detectors, transformers): each was better on some and worse on others, none on the whole.
     """
     wide = minmax(hist, qmin=qmin, qmax=qmax, symmetric=symmetric)
     tight = mse(hist, qmin=qmin, qmax=qmax, symmetric=symmetric)
