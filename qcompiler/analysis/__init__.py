@@ -1,1 +1,41 @@
-"""."""
+"""Run a model, collect statistics, compare, evaluate, time: what is learnt from samples. Changes no graph."""
+
+from qcompiler.analysis.collect import Progress, collect
+from qcompiler.analysis.compare import Comparison, TensorComparison, compare, first_broken
+from qcompiler.analysis.evaluate import Evaluation, evaluate
+from qcompiler.analysis.fingerprint import fingerprint
+from qcompiler.analysis.kinds import HISTOGRAM, ChannelAbsMaxKind, HistogramKind, Kind
+from qcompiler.analysis.latency import Speedup, Timing, measure, speedup
+from qcompiler.analysis.metrics import Metric, load_metric
+from qcompiler.analysis.observe import refusals
+from qcompiler.analysis.payload import Payload
+from qcompiler.analysis.run import Runner, SessionConfig
+from qcompiler.analysis.stats import Stats, TensorStats
+
+__all__ = [
+    "HISTOGRAM",
+    "ChannelAbsMaxKind",
+    "Comparison",
+    "Evaluation",
+    "HistogramKind",
+    "Kind",
+    "Metric",
+    "Payload",
+    "Progress",
+    "Runner",
+    "SessionConfig",
+    "Speedup",
+    "Stats",
+    "TensorComparison",
+    "TensorStats",
+    "Timing",
+    "collect",
+    "compare",
+    "evaluate",
+    "fingerprint",
+    "first_broken",
+    "load_metric",
+    "measure",
+    "refusals",
+    "speedup",
+]

@@ -1,0 +1,43 @@
+"""A model in the form that ONNX Runtime is given: bytes, and the weights that are not in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from qcompiler import ir
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+@dataclass(frozen=True, eq=False)
+class Payload:
+    """What a session is made of.
+
+    Attributes:
+        content: a serialized `ModelProto`.
+        weights: initializers that `content` declares as external, by name: large ones and those of external files.
+    """
+
+    content: bytes
+    weights: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: ir.Model) -> Payload:
+        """The payload of a model."""
+        return Payload(*ir.serialized(model))
+
+    def proto(self) -> ModelProto:
+        """The content, parsed."""
+        from onnx import ModelProto
+
+        proto: ModelProto = ModelProto.FromString(self.content)
+        return proto
+
+    def with_proto(self, proto: ModelProto) -> Payload:
+        """The same weights under a changed graph."""
+        return Payload(proto.SerializeToString(), self.weights)

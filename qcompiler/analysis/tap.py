@@ -1,0 +1,156 @@
+"""Streams the values of intermediate tensors, sample by sample, within a memory budget.
+
+The tensors are taken in topological order, as many as fit; the rest follow in further readings of the samples. Where
+shapes vary, a sample larger than all before is first asked for its shapes alone; if the group would outgrow the budget,
+its last tensors are given back (`Shed`) and wait for the next reading. So memory is bounded by the budget, whatever the
+number of samples, and the values are the same for every budget (see `observe`: witnesses).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler import ir
+from qcompiler.analysis.observe import observable, observed
+from qcompiler.analysis.run import Runner, SessionConfig
+from qcompiler.data import Sample
+from qcompiler.errors import DataError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The tensors of one sample: those of the present group, in topological order."""
+
+    sample: Sample
+    index: int
+    values: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Shed:
+    """These tensors no longer fit; what was seen of them so far is void, and they come again later."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Complete:
+    """All samples have been seen of these tensors."""
+
+    names: tuple[str, ...]
+    samples: int
+
+
+@dataclass(eq=False)
+class Tap:
+    """Reads tensors of a model over a source.
+
+    Attributes:
+        model: left alone.
+        source: samples; read once per group.
+        names: tensors to read.
+        budget: bytes that the observed tensors of a sample may take.
+        overhead: bytes that the caller keeps per tensor.
+        config: session settings.
+        refused: after construction, the tensors that cannot be observed, and why.
+        whole: while iterating, whether the present group holds every tensor.
+    """
+
+    model: ir.Model
+    source: Iterable[Sample]
+    names: Iterable[str]
+    budget: int = 512 << 20
+    overhead: int = 0
+    config: SessionConfig = field(default_factory=SessionConfig)
+    refused: dict[str, str] = field(init=False)
+    whole: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self._all, self.refused = observable(self.model, self.names)
+        self._inputs = {tensor.name for tensor in self.model.inputs}
+        self._static = _static_sizes(self.model)
+
+    def __iter__(self) -> Iterator[Seen | Shed | Complete]:
+        """Raises DataError where there are no samples or the model cannot run on one."""
+        waiting = self._all
+        while True:
+            group: tuple[str, ...] = ()
+            for event in self._reading(waiting):
+                yield event
+                if isinstance(event, Complete):
+                    group = event.names
+            waiting = waiting[len(group) :]
+            if not waiting:
+                return
+
+    def _reading(self, waiting: tuple[str, ...]) -> Iterator[Seen | Shed | Complete]:
+        group, runner, outputs = waiting, None, dict[str, str]()
+        largest, count = -1, 0
+        for sample in self.source:
+            extent = sum(array.size for array in sample.feed.values())
+            if extent > largest:
+                largest = extent
+                fitting = self._fitting(group, sample)
+                if runner is None or len(fitting) < len(group):
+                    if runner is not None:
+                        yield Shed(group[len(fitting) :])
+                    group = fitting
+                    runner = None
+                    runner, outputs = self._open(group)
+            yield Seen(sample, count, self._values(runner, outputs, group, sample))
+            count += 1
+        if not count:
+            raise DataError("holds no samples", where=str(getattr(self.source, "description", "") or "data"))
+        yield Complete(group, count)
+
+    def _open(self, group: Sequence[str]) -> tuple[Runner | None, dict[str, str]]:
+        seen = observed(self.model, group, witnesses=self._all)
+        outputs = {name: output for name, output in seen.outputs.items() if name not in self._inputs}
+        runner = Runner(seen.payload, self.config, outputs=list(outputs.values())) if outputs else None
+        self.whole = len(group) == len(self._all)
+        return runner, outputs
+
+    def _values(
+        self, runner: Runner | None, outputs: Mapping[str, str], group: Sequence[str], sample: Sample
+    ) -> dict[str, Array]:
+        results = runner.run(sample.feed, sample=sample.name) if runner is not None else {}
+        return {name: results[outputs[name]] if name in outputs else sample.feed[name] for name in group}
+
+    def _fitting(self, group: tuple[str, ...], sample: Sample) -> tuple[str, ...]:
+        """As many of the group's first tensors as the budget allows on this sample, at least one."""
+        sizes = dict(self._static)
+        unknown = [name for name in group if name not in sizes and name not in self._inputs]
+        if unknown:
+            sizes |= self._measured(unknown, sample)
+        total = 0
+        for count, name in enumerate(group):
+            total += self.overhead + (0 if name in self._inputs else sizes[name])
+            if total > self.budget and count:
+                return group[:count]
+        return group
+
+    def _measured(self, names: Sequence[str], sample: Sample) -> dict[str, int]:
+        """Bytes of tensors on a sample, without computing them into memory all at once."""
+        seen = observed(self.model, names, show="shape")
+        runner = Runner(seen.payload, self.config, outputs=list(seen.outputs.values()))
+        shapes = runner.run(sample.feed, sample=sample.name)
+        return {name: 4 * math.prod(int(d) for d in shapes[output]) for name, output in seen.outputs.items()}
+
+
+def _static_sizes(model: ir.Model) -> dict[str, int]:
+    """Bytes of each tensor whose shape is fixed."""
+    sizes: dict[str, int] = {}
+    for node in model.all_nodes():
+        for tensor in node.outputs:
+            shape: list[Any] | None = tensor.shape
+            if shape is not None and all(isinstance(dim, int) for dim in shape):
+                sizes[tensor.name] = math.prod(shape) * (np.dtype(tensor.dtype).itemsize if tensor.dtype else 4)
+    return sizes
