@@ -23,6 +23,7 @@ from qcompiler.passes.prepare.name_everything import NameEverything
 from qcompiler.passes.prepare.override_shapes import OverrideShapes, parse_shape
 from qcompiler.passes.prepare.reduce_mean_to_pool import ReduceMeanToPool
 from qcompiler.passes.prepare.remove_identity import RemoveIdentity
+from qcompiler.passes.prepare.scalar_range import ScalarRange
 from qcompiler.passes.prepare.strip_input_initializers import StripInputInitializers
 from qcompiler.passes.prepare.sum_to_add import SumToAdd
 from qcompiler.pipeline import GraphPass, Pipeline
@@ -43,6 +44,7 @@ __all__ = [
     "OverrideShapes",
     "ReduceMeanToPool",
     "RemoveIdentity",
+    "ScalarRange",
     "StripInputInitializers",
     "SumToAdd",
     "entry_passes",
@@ -79,6 +81,7 @@ def simplify_passes(limit: int = 1 << 20) -> tuple[GraphPass | Rule, ...]:
         EliminateDead(),
         SumToAdd(),
         ReduceMeanToPool(),
+        ScalarRange(),
     )
 
 
