@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from qcompiler.data.image_folder import SUFFIXES, image_folder
 from qcompiler.data.npz_file import npz_file
@@ -29,8 +30,12 @@ _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _FORMS = "data is an .npz, a folder of .npz files or test_data_set_*, a dataset .toml, or package.module:function"
 
 
+Data: TypeAlias = str | Path | Mapping[str, object] | Iterable[object] | Callable[[], Iterable[object]]
+"""What `open_source` takes."""
+
+
 def open_source(
-    spec: str | Path | Mapping[str, object] | Iterable[object] | Callable[[], Iterable[object]],
+    spec: Data,
     inputs: Sequence[InputInfo],
     *,
     limit: int | None = None,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from qcompiler.errors import DataError
 
 SCHEMA = 1
 Number = float  # `Accuracy` has a field of the name float, as report.json has
@@ -29,13 +31,15 @@ class PassLine:
 
 @dataclass(frozen=True)
 class NodeLine:
-    """How one node is computed."""
+    """How one node is computed; inputs and outputs are names of tensors, empty where an optional one is left out."""
 
     name: str
     op: str
     precision: str
     rule: str
     reason: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,3 +135,37 @@ class Report:
     def to_json(self) -> str:
         """The text of report.json: sorted keys, finite numbers only."""
         return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Report:
+        """Inverse of `to_json`; keys that this version does not know are left out.
+
+        Raises:
+            DataError: not a report of this schema.
+        """
+        try:
+            data = json.loads(text)
+            if data["schema"] != SCHEMA:
+                raise DataError(f"report has schema {data['schema']}, this version reads {SCHEMA}")
+            parts = {name: tuple(_line(line, entry) for entry in data[name]) for name, line in _LINES.items()}
+            whole = {"accuracy": _line(Accuracy, data["accuracy"]), "latency": _line(Latency, data["latency"])}
+            return _line(Report, {**data, **parts, **whole, "notes": tuple(data["notes"])})
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise DataError(f"is not a report of qcompile: {error!r}") from error
+
+
+_LINES: Mapping[str, type[Any]] = {
+    "passes": PassLine, "nodes": NodeLine, "tensors": TensorLine, "candidates": CandidateLine, "artifacts": Artifact,
+}  # fmt: skip
+_Line = TypeVar("_Line")
+
+
+def _line(kind: type[_Line], entry: Mapping[str, Any]) -> _Line:
+    """The dataclass `kind` from its JSON form; a key that must be there and is not is a KeyError."""
+    given: dict[str, Any] = {}
+    for part in fields(kind):  # type: ignore[arg-type]
+        if part.name in entry or (part.default is MISSING and part.default_factory is MISSING):
+            value = entry[part.name]
+            tuples = isinstance(value, list) and str(part.type).startswith("tuple")
+            given[part.name] = tuple(value) if tuples else value
+    return kind(**given)

@@ -1,0 +1,283 @@
+"""The whole journey, top to bottom: load, prepare, fuse, calibrate, plan, lower, judge, write."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from qcompiler.errors import UsageError
+from qcompiler.recipe import Recipe
+
+if TYPE_CHECKING:
+    from qcompiler import ir
+    from qcompiler.analysis import Stats
+    from qcompiler.backends.base import Backend
+    from qcompiler.data import Data, Source
+    from qcompiler.frontend import Frontend
+    from qcompiler.quant import QuantPlan
+    from qcompiler.report import Report
+    from qcompiler.search.candidates import Candidate, Draft, Drafter
+    from qcompiler.search.choose import Choice
+    from qcompiler.search.judge import FeedArrays
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Called with a stage, how much of it is done, and how much there is in all (None if unknown)."""
+
+# What method "auto" tries; the statistics are the same for all, so each costs a few runs only.
+TRIED_METHODS = ("auto", "minmax", "percentile")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a compile gives.
+
+    Attributes:
+        report: everything that was decided and measured.
+        model: the shipped model.
+        plan: what it was made from.
+        folder: where it was written; None if nowhere.
+        exit_status: 0; 3 if the contract or the gate failed; 4 if there were too few samples to say.
+    """
+
+    report: Report
+    model: ir.Model
+    plan: QuantPlan
+    folder: Path | None
+    exit_status: int
+
+
+@dataclass(eq=False)
+class Calibration:
+    """Where ranges come from, and what it cost.
+
+    Attributes:
+        source: samples; None where there are none.
+        stats: collected or read; None until needed.
+        seconds: time spent collecting.
+    """
+
+    source: Source | None
+    stats: Stats | None = None
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def compile(
+    model: str | Path,
+    target: str,
+    data: Data | None = None,
+    *,
+    output: str | Path | None = None,
+    evaluation: Data | None = None,
+    recipe: Recipe | None = None,
+    stats: str | Path | None = None,
+    dump_passes: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Compiles a model for a target.
+
+    Args:
+        model: an ONNX file.
+        target: "NAME" or "NAME:VARIANT".
+        data: calibration samples, anything that `qcompiler.data.open_source` takes; labels are used if there are any.
+        output: folder to write; None writes nothing.
+        evaluation: samples to judge by, like `data`; the calibration samples serve if it is missing.
+        recipe: what else is wished.
+        stats: statistics from `calibrate`, in place of collecting them.
+        dump_passes: folder for the text of the graph after each pass.
+        progress: told what goes on.
+
+    Raises:
+        UserError: input or request cannot be served; nothing is written.
+    """
+    from qcompiler import backends
+    from qcompiler.analysis import Stats, fingerprint
+    from qcompiler.data import open_source
+    from qcompiler.frontend import front
+    from qcompiler.report.assemble import assemble, write
+    from qcompiler.report.folder import check_free
+    from qcompiler.search.candidates import Drafter
+    from qcompiler.search.judge import judge
+
+    recipe, tell = recipe or Recipe(), progress or _silent
+    backend, variant = backends.get(target)
+    check_precision(backend, recipe, known=data is not None or stats is not None)
+    if output is not None:
+        check_free(Path(output))
+
+    tell("prepare", 0, None)
+    frontend = front(Path(model), recipe.shapes, None if dump_passes is None else Path(dump_passes))
+    calibration = Calibration(None if data is None else open_source(data, frontend.inputs, limit=recipe.samples))
+    judged_on = calibration.source if evaluation is None else open_source(evaluation, frontend.inputs)
+    if stats is not None:
+        calibration.stats = Stats.load(Path(stats))
+        calibration.stats.check(fingerprint(frontend.prepared))
+
+    drafter = Drafter(
+        frontend.prepared,
+        backend,
+        recipe.keep_float,
+        frontend.given,
+        only_given=calibration.source is None and calibration.stats is None,
+        instruments=tuple(frontend.pipeline.instruments),
+    )
+    candidates = [*quantized(drafter, frontend, calibration, recipe, tell), drafter.floating()]
+    tell("judge", 0, None)
+    verdicts = judge(
+        frontend.original,
+        candidates,
+        judged_on,
+        max_drop=recipe.max_drop,
+        confidence=recipe.confidence,
+        floor=recipe.sqnr_floor,
+        metric=recipe.metric,
+        seconds=recipe.bench_seconds,
+        threads=recipe.threads,
+        bench_feeds=bench_feeds(frontend, judged_on),
+        tell=lambda done, total: tell("judge", done, total),
+    )
+    shipped = candidates[verdicts.choice.index]
+    tell("check", 0, None)
+    conformance = backend.inspect(shipped.model, shipped.plan.nodes)
+    report = assemble(
+        frontend, backend, variant, recipe.precision, recipe.threads, candidates, verdicts, conformance,
+        calibration.stats, source=calibration.source, judged_on=judged_on, seconds=calibration.seconds, notes=calibration.notes,
+    )  # fmt: skip
+    folder = None
+    if output is not None:
+        folder = Path(output)
+        report = write(folder, report, shipped, calibration.stats)
+    return Result(report, shipped.model, shipped.plan, folder, exit_status(recipe, verdicts.choice))
+
+
+def calibrate(
+    model: str | Path,
+    target: str,
+    data: Data,
+    *,
+    output: str | Path,
+    recipe: Recipe | None = None,
+    merge: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> Path:
+    """Collects the statistics that any precision of a target needs, merges older ones in, and writes `stats.npz`.
+
+    Args:
+        model, target, data, recipe, progress: as for `compile`.
+        output: the file to write.
+        merge: statistics of the same model over other samples.
+
+    Raises:
+        UserError: input or request cannot be served; nothing is written.
+    """
+    from qcompiler import backends
+    from qcompiler.analysis import HISTOGRAM, Stats, collect
+    from qcompiler.data import open_source
+    from qcompiler.frontend import front
+    from qcompiler.search.candidates import Drafter
+
+    recipe, tell = recipe or Recipe(), progress or _silent
+    backend, _ = backends.get(target)
+    frontend = front(Path(model), recipe.shapes)
+    source = open_source(data, frontend.inputs, limit=recipe.samples)
+    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
+    drafts = [drafter.draft(precision) for precision in backend.spec.schemes]
+    found = collect(
+        frontend.prepared,
+        source,
+        {name: (HISTOGRAM,) for draft in drafts for name in draft.wanted},
+        memory_budget=recipe.memory_mib << 20,
+        progress=lambda done, total: tell("calibrate", done, total),
+    )
+    for file in merge:
+        found = found.merge(Stats.load(Path(file)))
+    found.save(Path(output))
+    return Path(output)
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """No progress."""
+
+
+def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
+    """Refuses a precision that the target does not have, or that nothing here gives ranges for.
+
+    Raises:
+        UsageError: naming what would do.
+    """
+    spec = backend.spec
+    if recipe.precision not in spec.precisions:
+        hint = f"known: {', '.join(spec.precisions)}"
+        raise UsageError(f"target {spec.name!r} has no precision {recipe.precision!r}", where="--precision", hint=hint)
+    if recipe.max_drop is not None and not known:
+        raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
+
+
+def quantized(
+    drafter: Drafter, frontend: Frontend, calibration: Calibration, recipe: Recipe, tell: Progress
+) -> list[Candidate]:
+    """The candidates that the recipe allows and the data serves, best guess first."""
+    spec = drafter.backend.spec
+    found: list[Candidate] = []
+    wished = tuple(spec.schemes) if recipe.precision == "auto" else (recipe.precision,)
+    for precision in (scheme for scheme in spec.schemes if scheme in wished):
+        if precision in spec.needs_data and drafter.only_given and not drafter.given:
+            if recipe.precision == precision:
+                raise UsageError(f"precision {precision!r} needs calibration data", where="--data")
+            calibration.notes.append(f"without calibration data {precision} cannot be made; give --data")
+            continue
+        draft = drafter.draft(precision)
+        if not draft.quantizes:
+            calibration.notes.append(f"{precision}: no node of the model qualifies")
+        elif drafter.prepared.opset < 13:
+            calibration.notes.append(f"{precision}: opset {drafter.prepared.opset} has no per-channel quantization")
+        else:
+            found.append(numbered(drafter, draft, frontend, calibration, recipe, tell))
+    return found
+
+
+def numbered(
+    drafter: Drafter, draft: Draft, frontend: Frontend, calibration: Calibration, recipe: Recipe, tell: Progress
+) -> Candidate:
+    """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
+    from qcompiler.analysis import HISTOGRAM, collect
+    from qcompiler.search.judge import best_method
+
+    wanted = draft.wanted
+    if wanted and calibration.stats is None and calibration.source is not None:
+        start = perf_counter()
+        calibration.stats = collect(
+            frontend.prepared,
+            calibration.source,
+            dict.fromkeys(wanted, (HISTOGRAM,)),
+            memory_budget=recipe.memory_mib << 20,
+            progress=lambda done, total: tell("calibrate", done, total),
+        )
+        calibration.seconds = perf_counter() - start
+    several = recipe.method == "auto" and wanted and calibration.source is not None
+    methods = TRIED_METHODS if several else (recipe.method,)
+    candidates = [drafter.candidate(draft, calibration.stats, method, recipe.methods) for method in methods]
+    if len(candidates) == 1 or calibration.source is None:
+        return candidates[0]
+    tell("choose ranges", 0, None)
+    return best_method(frontend.original, candidates, calibration.source)
+
+
+def bench_feeds(frontend: Frontend, source: Iterable[object] | None) -> list[FeedArrays]:
+    """What latency is measured on: the first sample, or ones where there is no data."""
+    from qcompiler.data import Sample
+    from qcompiler.search.judge import synthetic_feed
+
+    first = list(itertools.islice(iter(source), 1)) if source is not None else []
+    return [dict(sample.feed) for sample in first if isinstance(sample, Sample)] or [synthetic_feed(frontend.inputs)]
+
+
+def exit_status(recipe: Recipe, choice: Choice) -> int:
+    """0 done; 3 contract or gate failed; 4 undecided. A precision that was asked for by name must not be broken."""
+    if choice.verdict == "broken" or (recipe.precision not in ("auto", "float") and choice.broken):
+        return 3
+    return 4 if choice.verdict == "undecided" else 0

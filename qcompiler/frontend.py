@@ -1,0 +1,100 @@
+"""From a file to a graph that any target can be planned on: load, prepare, adopt given encodings, fuse."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qcompiler import ir
+from qcompiler.data import InputInfo
+from qcompiler.errors import OutputError
+from qcompiler.passes.fusion import fusion_rules
+from qcompiler.passes.plan.adopt_qdq import AdoptQdq
+from qcompiler.passes.prepare import parse_shape, prepare, simplify_passes
+from qcompiler.pipeline import Instrument, Pipeline
+from qcompiler.quant import Encoding, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Frontend:
+    """A model that is ready for any target.
+
+    Attributes:
+        path: the file it came from.
+        original: as loaded, for comparison.
+        prepared: after all rewrites that do not depend on a target.
+        given: encodings that the model came with.
+        pipeline: the passes so far, with their instruments.
+    """
+
+    path: Path
+    original: ir.Model
+    prepared: ir.Model
+    given: Mapping[Site, Encoding]
+    pipeline: Pipeline
+
+    @property
+    def inputs(self) -> list[InputInfo]:
+        """What a sample must hold."""
+        return [
+            InputInfo(
+                tensor.name,
+                np.dtype(np.float32 if tensor.dtype is None else tensor.dtype),
+                None if tensor.shape is None else tuple(tensor.shape),
+            )
+            for tensor in self.prepared.inputs
+        ]
+
+
+def front(path: Path, shapes: Mapping[str, str] | None = None, dump: Path | None = None) -> Frontend:
+    """Loads and prepares a model.
+
+    Args:
+        path: an ONNX file.
+        shapes: values of dynamic dimensions ("batch": "1"), or shapes of inputs ("input": "1x3x224x224").
+        dump: folder for the text of the graph after each pass that changed it.
+
+    Raises:
+        ModelError: the file is unreadable, invalid or unsafe.
+        UsageError: a shape fits nothing.
+        OutputError: the dump folder cannot be written.
+    """
+    pipeline = Pipeline(instruments=() if dump is None else (Dump.into(dump),))
+    original = ir.load(path)
+    model = original.copy()
+    prepare(pipeline, model, tuple(parse_shape(f"{name}={value}") for name, value in (shapes or {}).items()))
+    adopt = AdoptQdq()
+    pipeline.graph(model, [adopt])
+    pipeline.fixpoint(model, fusion_rules())
+    pipeline.fixpoint(model, simplify_passes())
+    return Frontend(path, original, model, adopt.given, pipeline)
+
+
+@dataclass(frozen=True)
+class Dump:
+    """An instrument that writes the graph after each pass to `NN-pass.txt`."""
+
+    folder: Path
+
+    @staticmethod
+    def into(folder: Path) -> Instrument:
+        """The instrument for a folder, which is made; older dumps in it are removed.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob("[0-9][0-9][0-9]-*.txt"):
+                old.unlink()
+        except OSError as error:
+            raise OutputError(f"cannot be written: {os.strerror(error.errno or 0)}", where=str(folder)) from error
+        return Dump(folder)
+
+    def __call__(self, number: int, name: str, model: ir.Model) -> None:
+        """Writes one file."""
+        (self.folder / f"{number:03d}-{name}.txt").write_text(ir.to_text(model), encoding="utf-8")

@@ -1,0 +1,174 @@
+"""Puts the record of a compile together, and writes the output folder."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qcompiler import ir
+from qcompiler._version import __version__
+from qcompiler.analysis import Stats
+from qcompiler.backends.base import Backend
+from qcompiler.backends.conformance import Conformance
+from qcompiler.data import Source
+from qcompiler.frontend import Frontend
+from qcompiler.quant.plan_file import plan_to_json
+from qcompiler.report.build import backend_lines, finite, node_lines, pass_lines, tensor_lines
+from qcompiler.report.folder import REPORT, artifacts, output_folder, sha256
+from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
+from qcompiler.search.candidates import Candidate
+from qcompiler.search.judge import Outcome, Verdicts
+
+MODEL, PLAN, STATS = "model.onnx", "plan.json", "stats.npz"
+
+
+def assemble(
+    frontend: Frontend,
+    backend: Backend,
+    variant: str,
+    asked: str,
+    threads: int,
+    candidates: Sequence[Candidate],
+    verdicts: Verdicts,
+    conformance: Conformance,
+    stats: Stats | None,
+    *,
+    source: Source | None,
+    judged_on: Source | None,
+    seconds: float,
+    notes: Sequence[str],
+) -> Report:
+    """The record, before anything is written."""
+    index = verdicts.choice.index
+    shipped, outcome = candidates[index], verdicts.outcomes[index]
+    records = [*frontend.pipeline.trace.records, *shipped.trace.records]
+    said = [*frontend.pipeline.trace.notes, *shipped.trace.notes, *notes]
+    said += [
+        f"{c.precision} broke first at {o.broken_at}"
+        for c, o in zip(candidates, verdicts.outcomes, strict=True)
+        if o.broken_at
+    ]
+    if judged_on is None:
+        said.append("accuracy was not measured: there is no data; latency was measured on an input of ones")
+    elif judged_on is source:
+        said.append("accuracy was measured on the calibration samples; give --eval for others")
+    said += [f"{f.node} was planned in integers and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
+    return Report(
+        tool={"name": "qcompiler", "version": __version__, "python": platform.python_version()},
+        model=describe(frontend),
+        target={"name": backend.spec.name, "variant": variant, "asked": asked, "shipped": shipped.precision},
+        calibration={
+            "samples": stats.samples if stats is not None else 0,
+            "method": shipped.method,
+            "source": source.description if source is not None else "",
+            "seconds": round(seconds, 3),
+            "peak_rss_mib": round(peak_rss_mib(), 1),
+        },
+        passes=pass_lines(records),
+        nodes=node_lines(shipped.model if shipped.precision == "float" else frontend.prepared, shipped.plan),
+        tensors=tensor_lines(shipped.plan, stats),
+        accuracy=accuracy(outcome, verdicts),
+        latency=latency(outcome, verdicts, threads),
+        size={"float_bytes": total_bytes(frontend.original), "quantized_bytes": total_bytes(shipped.model)},
+        backend=backend_lines(backend.spec.name, backend.version, conformance),
+        candidates=tuple(
+            candidate_line(c, o, reason, i == index)
+            for i, (c, o, reason) in enumerate(zip(candidates, verdicts.outcomes, verdicts.choice.reasons, strict=True))
+        ),
+        notes=tuple(dict.fromkeys(said)),
+        artifacts=(),
+    )
+
+
+def describe(frontend: Frontend) -> dict[str, object]:
+    """The model's part of the report."""
+    model = frontend.original
+    return {
+        "name": frontend.path.name,
+        "sha256": sha256(frontend.path),
+        "opset": model.opset,
+        "inputs": {i.name: [str(i.dtype), list(i.shape) if i.shape is not None else None] for i in frontend.inputs},
+        "outputs": [tensor.name for tensor in model.outputs],
+        "nodes": sum(1 for _ in model.all_nodes()),
+    }
+
+
+def accuracy(outcome: Outcome, verdicts: Verdicts) -> Accuracy:
+    """The accuracy of the shipped candidate."""
+    evaluation, drop = outcome.evaluation, outcome.drop
+    if evaluation is None:
+        return Accuracy("", None, None, None, None, None, 0, verdicts.choice.verdict)
+    return Accuracy(
+        evaluation.metric,
+        finite(evaluation.float_value, 6),
+        finite(evaluation.value, 6),
+        finite(drop.drop, 6) if drop else None,
+        finite(drop.ci_low, 6) if drop else None,
+        finite(drop.ci_high, 6) if drop else None,
+        evaluation.samples,
+        verdicts.choice.verdict,
+        {name: finite(db) for name, db in evaluation.output_sqnr_db.items()},
+    )
+
+
+def latency(outcome: Outcome, verdicts: Verdicts, threads: int) -> Latency:
+    """The latency of the shipped candidate beside the model as given."""
+    if outcome.timing is None or verdicts.float_timing is None:
+        return Latency(None, None, None, None, threads)
+    return Latency(
+        finite(verdicts.float_timing.median_ms, 4),
+        finite(outcome.timing.median_ms, 4),
+        finite(outcome.judged.speedup),
+        finite(outcome.judged.noise),
+        threads,
+    )
+
+
+def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped: bool) -> CandidateLine:
+    """One candidate."""
+    judged, evaluation = outcome.judged, outcome.evaluation
+    return CandidateLine(
+        candidate.precision,
+        candidate.method,
+        finite(evaluation.value, 6) if evaluation else None,
+        finite(judged.drop, 6),
+        finite(judged.worst_sqnr_db),
+        finite(judged.speedup),
+        total_bytes(candidate.model),
+        shipped,
+        reason,
+    )
+
+
+def total_bytes(model: ir.Model) -> int:
+    """Bytes of all weights."""
+    return sum(ir.nbytes(constant) for constant in model.constants())
+
+
+def peak_rss_mib() -> float:
+    """Largest memory of this process so far, in MiB; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def write(folder: Path, report: Report, shipped: Candidate, stats: Stats | None) -> Report:
+    """Writes model, plan, statistics and report; the folder appears whole or not at all.
+
+    Returns:
+        The report with its artifacts.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with output_folder(folder) as work:
+        ir.save(shipped.model, work / MODEL)
+        (work / PLAN).write_text(plan_to_json(shipped.plan), encoding="utf-8")
+        if stats is not None:
+            stats.save(work / STATS)
+        report = replace(report, artifacts=artifacts(work))
+        (work / REPORT).write_text(report.to_json(), encoding="utf-8")
+    return report

@@ -1,0 +1,101 @@
+"""From what a compile did to the lines of its report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from qcompiler import ir
+from qcompiler.analysis.stats import Stats
+from qcompiler.backends.conformance import Conformance
+from qcompiler.errors import DataError
+from qcompiler.numerics.noise import expected_error
+from qcompiler.pipeline import PassRecord
+from qcompiler.quant import PerTensor, QuantPlan, Site, SitePlan
+from qcompiler.report.record import NodeLine, PassLine, TensorLine
+
+
+def pass_lines(records: Iterable[PassRecord]) -> tuple[PassLine, ...]:
+    """One line a pass in order of first run; repeated runs add up, and the refusals of the last run count."""
+    found: dict[str, PassLine] = {}
+    for record in records:
+        before = found.get(record.name) or PassLine(record.name, 0, 0.0)
+        refusals = tuple({"rule": r.rule, "node": r.node, "reason": r.reason} for r in record.refusals)
+        notes = tuple(dict.fromkeys([*before.notes, *record.notes]))
+        found[record.name] = PassLine(
+            record.name, before.changes + record.changes, round(before.seconds + record.seconds, 4), refusals, notes
+        )
+    return tuple(found.values())
+
+
+def node_lines(model: ir.Model, plan: QuantPlan) -> tuple[NodeLine, ...]:
+    """One line for every node of the model that the plan was made for; nodes of subgraphs stay float."""
+    lines = []
+    for node in model.all_nodes():
+        decision = plan.nodes.get(node.name)
+        said = ("float", "subgraph", "it lies in a subgraph, which is not planned")
+        if decision is not None:
+            said = (decision.precision, decision.rule, decision.reason)
+        inputs, outputs = (tuple(str(t.name) for t in part) for part in (node.inputs, node.outputs))
+        lines.append(NodeLine(node.name, node.op, *said, inputs, outputs))
+    return tuple(lines)
+
+
+def tensor_lines(plan: QuantPlan, stats: Stats | None) -> tuple[TensorLine, ...]:
+    """One line for every stored value; per-axis scales are lists."""
+    return tuple(tensor_line(site, decision, stats) for site, decision in plan.quantized())
+
+
+def tensor_line(site: Site, decision: SitePlan, stats: Stats | None) -> TensorLine:
+    """How one value is stored; `sqnr_db` is that of its own grid on the observed values."""
+    assert decision.choice is not None
+    encoding = decision.encoding
+    if encoding is None:
+        return TensorLine(site.tensor, str(site), str(decision.choice), "dynamic", [], [], None, decision.why)
+    whole = encoding.scale.ndim == 0
+    return TensorLine(
+        site.tensor,
+        str(site),
+        str(encoding.spec),
+        encoding.method,
+        float(encoding.scale) if whole else [float(s) for s in encoding.scale],
+        int(encoding.zero_point) if whole else [int(z) for z in encoding.zero_point],
+        sqnr(site, decision, stats),
+        decision.why,
+    )
+
+
+def sqnr(site: Site, decision: SitePlan, stats: Stats | None) -> float | None:
+    """Signal-to-noise ratio in dB of a per-tensor grid on the values that calibration saw; None where it saw none."""
+    encoding = decision.encoding
+    if stats is None or encoding is None or not isinstance(encoding.spec.granularity, PerTensor):
+        return None
+    if site.tensor not in stats:
+        return None
+    try:
+        histogram = stats.histogram(site.tensor)
+    except DataError:
+        return None
+    spec = encoding.spec
+    signal, noise = expected_error(histogram, encoding.scale, encoding.zero_point, qmin=spec.low, qmax=spec.high)
+    return finite(10 * math.log10(signal / noise)) if signal > 0 and noise > 0 else None
+
+
+def finite(value: float | None, digits: int = 3) -> float | None:
+    """A number for JSON; None in place of NaN and infinity."""
+    return round(value, digits) if value is not None and math.isfinite(value) else None
+
+
+def backend_lines(name: str, version: str, conformance: Conformance) -> Mapping[str, object]:
+    """The backend's part of the report."""
+    return {
+        "name": name,
+        "version": version,
+        "compiled": True,
+        "executed": True,
+        "ops": dict(conformance.ops),
+        "integer_nodes": conformance.integer_nodes,
+        "float_nodes": conformance.float_nodes,
+        "boundaries": conformance.boundaries,
+        "fallback": [{"node": f.node, "runs_as": f.runs_as, "rule": f.rule} for f in conformance.fallback],
+    }

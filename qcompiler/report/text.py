@@ -1,0 +1,177 @@
+"""The short table that a compile prints: what was gained, what it cost, what stayed float and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from qcompiler.report.columns import Line, Style, blocks, milliseconds, plural, shortened, size, table, wrapped
+from qcompiler.report.reasons import stayed_float
+from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
+
+SHOWN = 5
+_SHARES = frozenset({"top-1", "top1", "agreement", "accuracy"})
+_VERDICTS: dict[str, tuple[str, Style]] = {
+    "holds": ("the contract holds", "good"),
+    "broken": ("the contract is broken", "bad"),
+    "undecided": ("undecided: too few samples to say", "bad"),
+    "informative": ("", ""),
+}
+
+
+def lines(report: Report, folder: str = "", *, shown: int = SHOWN) -> list[Line]:
+    """The table, at most 80 characters wide.
+
+    Args:
+        report: the record.
+        folder: where the artifacts are, as the user would write it; empty if nothing was written.
+        shown: groups of float nodes, candidates and notes to show at most.
+    """
+    found = [Line(_title(report), "title"), Line("")]
+    found += _figures(report)
+    found.append(Line(""))
+    found += _nodes(report, folder, shown)
+    found += _tried(report, shown)
+    found += _notes(report, shown)
+    found += _artifacts(report, folder)
+    return found
+
+
+def text(report: Report, folder: str = "", *, shown: int = SHOWN) -> str:
+    """`lines` without styles, one string."""
+    return "".join(f"{line.text}\n" for line in lines(report, folder, shown=shown))
+
+
+def _title(report: Report) -> str:
+    """ "model.onnx -> onnxruntime:vnni, int8, mse ranges from 256 samples"."""
+    target, chosen = report.target, shipped(report)
+    where = ":".join(str(target[key]) for key in ("name", "variant") if target.get(key))
+    parts = [where, chosen.precision if chosen else str(target.get("precision", ""))]
+    if samples := report.calibration.get("samples"):
+        method = chosen.method if chosen else str(report.calibration.get("method", ""))
+        parts.append(f"{method or 'given'} ranges from {plural(int(samples), 'sample')}")
+    name = PurePath(str(report.model.get("name") or report.model.get("path") or "model")).name
+    return shortened(f"{name} -> {', '.join(part for part in parts if part)}", 80)
+
+
+def shipped(report: Report) -> CandidateLine | None:
+    """The candidate that is in the output."""
+    return next((line for line in report.candidates if line.shipped), None)
+
+
+def _figures(report: Report) -> Iterator[Line]:
+    accuracy, latency = report.accuracy, report.latency
+    before, after = int(report.size["float_bytes"]), int(report.size["quantized_bytes"])
+    ratio = f"{before / after:.2f}x smaller" if 0 < after <= before else f"{after / max(before, 1):.2f}x larger"
+    rows = [["", "float", "quantized", ""], _accuracy(accuracy)]
+    rows += _fidelity(accuracy)
+    rows += [_latency(latency), ["size", size(before), size(after), ratio]]
+    style = _VERDICTS.get(accuracy.verdict, ("", ""))[1]
+    verdict = _VERDICTS.get(accuracy.verdict, (accuracy.verdict, ""))[0]
+    for line in table(rows, right=(1, 2)):
+        yield Line(line, style if verdict and verdict in line else "")
+
+
+def _accuracy(accuracy: Accuracy) -> list[str]:
+    if accuracy.float is None or accuracy.quantized is None or accuracy.drop is None:
+        return ["accuracy", "-", "-", "not measured"]
+    share = is_share(accuracy)
+    points, unit = (100.0, " points") if share else (1.0, "")
+    drop = f"drop {points * accuracy.drop:.2f}{unit}" if share else f"drop {accuracy.drop:.4g}"
+    if accuracy.ci_low is not None and accuracy.ci_high is not None:
+        form = ".2f" if share else ".4g"
+        drop += f" ({points * accuracy.ci_low:{form}} to {points * accuracy.ci_high:{form}})"
+    words = [drop, f"{plural(accuracy.samples, 'sample')}", _VERDICTS.get(accuracy.verdict, (accuracy.verdict, ""))[0]]
+    return [
+        accuracy.metric,
+        metric_value(accuracy, accuracy.float),
+        metric_value(accuracy, accuracy.quantized),
+        ", ".join(word for word in words if word),
+    ]
+
+
+def is_share(accuracy: Accuracy) -> bool:
+    """Whether the metric is a share of samples, shown in percent."""
+    return accuracy.metric.split(" ")[0] in _SHARES
+
+
+def metric_value(accuracy: Accuracy, value: float) -> str:
+    """A value of the metric for a person."""
+    return f"{100 * value:.2f}%" if is_share(accuracy) else f"{value:.4g}"
+
+
+def _fidelity(accuracy: Accuracy) -> list[list[str]]:
+    """The worst output; exact ones (None) are better than any number."""
+    measured = {name: value for name, value in accuracy.output_sqnr_db.items() if value is not None}
+    if measured:
+        worst = min(measured, key=lambda name: measured[name])
+        of = f" of {len(accuracy.output_sqnr_db)}" if len(accuracy.output_sqnr_db) > 1 else ""
+        return [["signal/noise", "", f"{measured[worst]:.1f} dB", f"at output {shortened(worst, 30)}, the worst{of}"]]
+    return [["signal/noise", "", "exact", "every output equals the float model's"]] if accuracy.output_sqnr_db else []
+
+
+def _latency(latency: Latency) -> list[str]:
+    if latency.float_ms is None or latency.quantized_ms is None or latency.speedup is None:
+        return ["latency", "-", "-", "not measured"]
+    noise = "" if latency.noise is None else f" (+- {latency.noise:.2f})"
+    words = f"{latency.speedup:.2f}x as fast{noise}, {plural(latency.threads, 'thread')}"
+    return ["latency", milliseconds(latency.float_ms), milliseconds(latency.quantized_ms), words]
+
+
+def _nodes(report: Report, folder: str, shown: int) -> Iterator[Line]:
+    backend = report.backend
+    planned = sum(node.precision != "float" for node in report.nodes)
+    integer, floats = backend.get("integer_nodes"), backend.get("float_nodes")
+    ran = isinstance(integer, int) and isinstance(floats, int)
+    by = f" as {backend.get('name', 'the backend')} runs it" if ran else ""
+    if not ran:
+        integer, floats = planned, len(report.nodes) - planned
+    yield Line(f"nodes{by}: {integer} integer, {floats} float")
+    fallback = backend.get("fallback") or ()
+    for entry in list(fallback)[:shown]:
+        text = f"{entry.get('node')} was planned in integers and runs as {entry.get('runs_as')}: {entry.get('rule')}"
+        yield from (Line(line, "bad") for line in wrapped("  ", text))
+    groups = stayed_float(report.nodes) if planned else []
+    if groups:
+        yield Line("stayed float:")
+        rows = [[str(len(g.nodes)), f"{g.reason} (e.g. {shortened(g.nodes[0], 40)})"] for g in groups[:shown]]
+        yield from map(Line, table(rows, right=(0,), indent=2))
+        yield from _more(len(groups) - shown, "reason", folder)
+
+
+def _more(left: int, word: str, folder: str) -> Iterator[Line]:
+    if left > 0:
+        yield Line(f"  and {left} more {word}{'s' * (left > 1)}: qcompile explain {folder or 'OUT'}", "faint")
+
+
+def _tried(report: Report, shown: int) -> Iterator[Line]:
+    """Why this candidate; said only where there was a choice."""
+    if len(report.candidates) < 2:
+        return
+    yield Line("tried:")
+    lines_of = blocks([_candidate(line, report.accuracy) for line in report.candidates], right=(1, 2, 3), indent=2)
+    for i, (candidate, block) in enumerate(zip(report.candidates, lines_of, strict=True)):
+        if candidate.shipped or i < shown:
+            yield from (Line(line, "good" if candidate.shipped else "") for line in block)
+
+
+def _candidate(line: CandidateLine, accuracy: Accuracy) -> list[str]:
+    drop = "-" if line.drop is None else f"{100 * line.drop:.2f} pt" if is_share(accuracy) else f"{line.drop:.4g}"
+    speed = "-" if line.speedup is None else f"{line.speedup:.2f}x"
+    name = " ".join(word for word in (line.precision, line.method) if word)
+    return [name, drop, speed, size(line.bytes), ("shipped: " if line.shipped else "") + line.reason]
+
+
+def _notes(report: Report, shown: int) -> Iterator[Line]:
+    if report.notes:
+        yield Line("notes:")
+    for note in report.notes[:shown]:
+        yield from map(Line, wrapped("  - ", note))
+    if len(report.notes) > shown:
+        yield Line(f"  and {len(report.notes) - shown} more in report.json", "faint")
+
+
+def _artifacts(report: Report, folder: str) -> Iterator[Line]:
+    if folder:
+        files = [f"{artifact.path} ({size(artifact.bytes)})" for artifact in report.artifacts]
+        yield from map(Line, wrapped(f"written to {folder}: ", ", ".join([*files, "report.json"])))

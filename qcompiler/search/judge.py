@@ -1,0 +1,178 @@
+"""Runs the candidates beside the model as given: accuracy on samples, latency in alternating blocks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler import ir
+from qcompiler.analysis import Evaluation, Runner, SessionConfig, Timing, evaluate, first_broken, measure, speedup
+from qcompiler.data import InputInfo, Sample
+from qcompiler.numerics import Drop, paired_drop, paired_mean_drop
+from qcompiler.search.candidates import Candidate
+from qcompiler.search.choose import Choice, Judged, choose
+
+FeedArrays = dict[str, npt.NDArray[Any]]
+Tell = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What was measured of one candidate.
+
+    Attributes:
+        evaluation: beside the float model; None without samples.
+        drop: loss of the metric with its interval; None where the metric has no mean of scores.
+        timing: of its runs; None where nothing was timed.
+        judged: the figures that decide.
+        broken_at: the first tensor whose SQNR is under the floor, with the node that computes it.
+    """
+
+    evaluation: Evaluation | None
+    drop: Drop | None
+    timing: Timing | None
+    judged: Judged
+    broken_at: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """The judgement of all candidates.
+
+    Attributes:
+        outcomes: one for each candidate, in order.
+        float_timing: of the model as given.
+        choice: what to ship.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    float_timing: Timing | None
+    choice: Choice
+
+
+@dataclass(frozen=True, eq=False)
+class First:
+    """The first samples of a source."""
+
+    source: Iterable[Sample]
+    samples: int
+
+    def __iter__(self) -> Iterator[Sample]:
+        return itertools.islice(iter(self.source), self.samples)
+
+
+def judge(
+    original: ir.Model,
+    candidates: Sequence[Candidate],
+    source: Iterable[Sample] | None,
+    *,
+    max_drop: float | None,
+    confidence: float,
+    floor: float,
+    metric: str | None,
+    seconds: float,
+    threads: int,
+    bench_feeds: Sequence[FeedArrays],
+    tell: Tell,
+) -> Verdicts:
+    """Measures every candidate and chooses.
+
+    Args:
+        original: the model as given.
+        candidates: the last one is the float model.
+        source: samples to judge by; None measures no accuracy.
+        max_drop, confidence, floor, metric: as in the recipe.
+        seconds: time for each model in the latency comparison; 0 measures none.
+        threads: of the runtime.
+        bench_feeds: what latency is measured on.
+        tell: called after every sample.
+
+    Raises:
+        ModelError: ONNX Runtime refuses a model.
+        DataError: samples, labels or the metric do not fit.
+    """
+    config = SessionConfig(threads=threads)
+    reference = Runner(original, config)
+    runners = {str(i): Runner(candidate.model, config) for i, candidate in enumerate(candidates)}
+    evaluations: Mapping[str, Evaluation] = {}
+    if source is not None:
+        evaluations = evaluate(reference, runners, source, metric=metric, progress=tell)
+    timings: Mapping[str, Timing] = {}
+    if seconds > 0 and bench_feeds:
+        timings = measure({"given": reference, **runners}, bench_feeds, seconds=seconds)
+    outcomes = []
+    for i, candidate in enumerate(candidates):
+        evaluation, timing = evaluations.get(str(i)), timings.get(str(i))
+        drop = drop_of(evaluation, confidence)
+        judged = judged_of(candidate.precision, evaluation, drop, timings.get("given"), timing)
+        broken_at = ""
+        if source is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
+            broken_at = name_of_break(candidates[-1].model, candidate.model, source, floor)
+        outcomes.append(Outcome(evaluation, drop, timing, judged, broken_at))
+    choice = choose([outcome.judged for outcome in outcomes], max_drop, floor)
+    return Verdicts(tuple(outcomes), timings.get("given"), choice)
+
+
+def drop_of(evaluation: Evaluation | None, confidence: float) -> Drop | None:
+    """The loss of the metric: paired intervals for hits (Tango 1998) and for means (Student's t)."""
+    if evaluation is None or evaluation.scores.size == 0:
+        return None
+    if evaluation.scores.dtype == np.bool_:
+        return paired_drop(evaluation.float_scores, evaluation.scores, confidence)
+    return paired_mean_drop(evaluation.float_scores, evaluation.scores, confidence)
+
+
+def judged_of(
+    precision: str, evaluation: Evaluation | None, drop: Drop | None, given: Timing | None, timing: Timing | None
+) -> Judged:
+    """The figures that decide, of one candidate."""
+    fields: dict[str, Any] = {}
+    if evaluation is not None and evaluation.output_sqnr_db:
+        worst = min(evaluation.output_sqnr_db, key=evaluation.output_sqnr_db.__getitem__)
+        fields |= {"worst_output": worst, "worst_sqnr_db": evaluation.output_sqnr_db[worst]}
+        fields["agreement"] = evaluation.metric.startswith("top-1 agreement")
+    if drop is not None:
+        fields |= {"drop": drop.drop, "ci_low": drop.ci_low, "ci_high": drop.ci_high}
+    if given is not None and timing is not None:
+        gain = speedup(given, timing)
+        fields |= {"speedup": gain.ratio, "noise": gain.noise}
+    return Judged(precision, **fields)
+
+
+def name_of_break(reference: ir.Model, broken: ir.Model, source: Iterable[Sample], floor: float) -> str:
+    """The first tensor that is under the floor, and its node, on a few samples."""
+    found = first_broken(reference, broken, First(source, 4), floor_db=floor)
+    if found is None:
+        return ""
+    where = f"{found.op} {found.node!r}" if found.node else "an input"
+    return f"{found.tensor!r} ({where}, {found.sqnr_db:.1f} dB)"
+
+
+def best_method(
+    original: ir.Model, candidates: Sequence[Candidate], source: Iterable[Sample], samples: int = 32
+) -> Candidate:
+    """The candidate whose worst output has the highest SQNR on the first samples; the first one of equal ones."""
+    runners = {str(i): Runner(candidate.model) for i, candidate in enumerate(candidates)}
+    found = evaluate(Runner(original), runners, First(source, samples))
+
+    def quality(i: int) -> float:
+        ratios = found[str(i)].output_sqnr_db.values()
+        return min(ratios, default=math.inf)
+
+    return candidates[max(range(len(candidates)), key=quality)]
+
+
+def synthetic_feed(inputs: Sequence[InputInfo]) -> FeedArrays:
+    """A feed for timing and for a trial run where there is no data: ones; unknown dimensions are 1.
+
+    Never used to calibrate or to judge accuracy.
+    """
+    return {
+        info.name: np.ones([d if isinstance(d, int) else 1 for d in info.shape or ()], info.dtype) for info in inputs
+    }
