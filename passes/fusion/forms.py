@@ -21,6 +21,8 @@ RTOL = 5e-4
 FLOATS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.float64))
 SHORT_FLOATS = FLOATS[:2]
 
+MEAN = "ReduceMean|GlobalAveragePool"  # prepare turns the one over height and width into the other
+
 
 # ---- pieces of patterns
 def const(value: float) -> Const:
@@ -59,8 +61,10 @@ def negated(pattern: Pattern) -> tuple[Op, ...]:
 
 # ---- questions
 def scalar(tensor: ir.Tensor | None) -> float | None:
-    """The value of a constant with one element, None for anything else."""
+    """The value of a numeric constant with one element, None for anything else."""
     if not isinstance(tensor, ir.Constant) or math.prod(tensor.shape) != 1:
+        return None
+    if np.dtype(tensor.dtype).kind not in "fiu":
         return None
     return float(ir.array(tensor).reshape(()))
 
@@ -68,10 +72,13 @@ def scalar(tensor: ir.Tensor | None) -> float | None:
 def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
     """The axes that a Reduce node reduces, counted from the end and ascending; None where they are not known.
 
-    They are an attribute or a constant input, as the opset has it; absent means all.
+    They are an attribute or a constant input, as the opset has it; absent means all. A GlobalAveragePool is the mean
+    over all but the first two.
     """
     shape = node.inputs[0].shape
     rank = None if shape is None else len(shape)
+    if node.op == "GlobalAveragePool":
+        return None if rank is None else tuple(range(2 - rank, 0))
     axes = node.attrs.get("axes")
     if axes is None and len(node.inputs) > 1 and node.inputs[1].name:
         if not isinstance(node.inputs[1], ir.Constant):
@@ -84,6 +91,11 @@ def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
     if rank is None:
         return tuple(sorted(axes)) if all(axis < 0 for axis in axes) else None
     return tuple(sorted(axis % rank - rank for axis in axes))
+
+
+def mean_axes(found: Match) -> tuple[int, ...] | str:
+    """The axes that all means of the match go over, or why there are none such."""
+    return same_axes([node for node, _ in found.inner if node.op in MEAN.split("|")])
 
 
 def same_axes(nodes: Sequence[ir.Node]) -> tuple[int, ...] | str:

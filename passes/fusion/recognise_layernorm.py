@@ -15,25 +15,25 @@ from typing import ClassVar
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.passes.fusion.forms import inverse_root, last_dims, refusal, replace, same_axes, spread, square
+from qcompiler.passes.fusion.forms import MEAN, inverse_root, last_dims, mean_axes, refusal, replace, spread, square
 from qcompiler.rewrite import Any, Const, Match, Op, Rule
 
 X, AXES, GAMMA = Any("x"), Const(optional=True), Const("gamma")
-MEAN = Op("ReduceMean", X, AXES)
-CENTERED = Op("Sub", X, MEAN)
+AVERAGE = Op(MEAN, X, AXES)
+CENTERED = Op("Sub", X, AVERAGE)
 
 
 def forms() -> tuple[Op, ...]:
     """All the ways to write it."""
     found = []
     for squared in square(CENTERED):
-        variance = Op("Add", Op("ReduceMean", squared, AXES), Const("eps"))
+        variance = Op("Add", Op(MEAN, squared, AXES), Const("eps"))
         found.append(Op("Div", CENTERED, Op("Sqrt", variance)))
         for inverse in inverse_root(variance):
             scaled = Op("Mul", inverse, GAMMA)
             found += [Op("Mul", CENTERED, inverse), Op("Mul", CENTERED, scaled)]
             for factor in (scaled, inverse):
-                found.append(Op("Add", Op("Mul", X, factor), Op("Sub", Const("beta"), Op("Mul", MEAN, factor))))
+                found.append(Op("Add", Op("Mul", X, factor), Op("Sub", Const("beta"), Op("Mul", AVERAGE, factor))))
     return tuple(found)
 
 
@@ -47,7 +47,7 @@ class RecogniseLayernorm(Rule):
     def check(self, edit: ir.Editor, found: Match) -> str | None:
         """Refuses other axes than the last, sizes that are not static, and gamma or beta of another shape."""
         x = found.tensor("x")
-        axes = same_axes([node for node, _ in found.inner if node.op == "ReduceMean"])
+        axes = mean_axes(found)
         dims = last_dims(x, axes) if not isinstance(axes, str) else axes
         if isinstance(dims, str):
             return dims
@@ -60,7 +60,7 @@ class RecogniseLayernorm(Rule):
     def rewrite(self, edit: ir.Editor, found: Match) -> None:
         """One LayerNormalization; gamma is 1 where the match has none."""
         x, root = found.tensor("x"), found.root.name
-        axes = same_axes([node for node, _ in found.inner if node.op == "ReduceMean"])
+        axes = mean_axes(found)
         dims = last_dims(x, axes) if not isinstance(axes, str) else axes
         assert not isinstance(dims, str)
         inputs: list[ir.Tensor] = [x]

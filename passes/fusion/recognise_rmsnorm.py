@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.passes.fusion.forms import inverse_root, last_dims, refusal, replace, same_axes, spread, square
+from qcompiler.passes.fusion.forms import MEAN, inverse_root, last_dims, mean_axes, refusal, replace, spread, square
 from qcompiler.rewrite import Any, Const, Match, Op, Rule
 
 X = Any("x")
@@ -23,7 +23,7 @@ def forms() -> tuple[Op, ...]:
     """All the ways to write it."""
     found = []
     for squared in square(X):
-        mean = Op("Add", Op("ReduceMean", squared, Const(optional=True)), Const("eps"))
+        mean = Op("Add", Op(MEAN, squared, Const(optional=True)), Const("eps"))
         found.append(Op("Div", X, Op("Sqrt", mean)))
         for inverse in inverse_root(mean):
             found += [Op("Mul", X, inverse), Op("Mul", X, Op("Mul", inverse, Const("gamma")))]
@@ -57,5 +57,5 @@ class RecogniseRmsnorm(Rule):
         replace(edit, found, "RMSNormalization", [x, edit.constant(f"{found.root.name}_gamma", values)], attrs)
 
     def _dims(self, found: Match) -> tuple[int, ...] | str:
-        axes = same_axes([node for node, _ in found.inner if node.op == "ReduceMean"])
+        axes = mean_axes(found)
         return last_dims(found.tensor("x"), axes) if not isinstance(axes, str) else axes

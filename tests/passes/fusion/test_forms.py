@@ -62,6 +62,7 @@ def test_close_wants_zeros_to_be_zero() -> None:
         (17, "ReduceMean (x)", (-3, -2, -1)),
         (18, "ReduceMean (x, last)", (-1,)),
         (18, "ReduceMean <noop_with_empty_axes = 1> (x)", None),
+        (21, "GlobalAveragePool (x)", (-1,)),
     ],
 )
 def test_reduced_axes(opset: int, node: str, wanted: tuple[int, ...] | None) -> None:

@@ -74,6 +74,16 @@ def test_two_last_axes(axes: Sequence[int]) -> None:
     assert_same_numbers(before, after, atol=2e-5)
 
 
+def test_means_that_became_pools() -> None:
+    """Prepare writes a mean over height and width as GlobalAveragePool."""
+    body = TORCH.replace("M(", "GlobalAveragePool(") + "y = Mul(n, gamma)"
+    before = graph(body, gamma=RNG.normal(size=(5, 8)).astype(np.float32), x="float[N, 3, 5, 8]")
+    after, _ = transform(before, *RULES)
+    assert ops(after) == ["LayerNormalization"]
+    assert after.nodes[0].attrs["axis"] == -2
+    assert_same_numbers(before, after, atol=2e-5)
+
+
 def test_a_gamma_with_leading_ones_fits() -> None:
     before = graph(FORMS["torch"], gamma=GAMMA.reshape(1, 1, 8))
     after, _ = transform(before, *RULES)
