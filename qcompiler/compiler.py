@@ -145,7 +145,8 @@ def compile(
     conformance = backend.inspect(shipped.model, shipped.plan.nodes)
     report = assemble(
         frontend, backend, variant, recipe.precision, recipe.threads, candidates, verdicts, conformance,
-        calibration.stats, source=calibration.source, judged_on=judged_on, seconds=calibration.seconds, notes=calibration.notes,
+        calibration.stats, source=calibration.source, judged_on=judged_on, seconds=calibration.seconds,
+        notes=calibration.notes,
     )  # fmt: skip
     folder = None
     if output is not None:

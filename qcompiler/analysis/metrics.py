@@ -1,7 +1,7 @@
 """What a model's outputs say: classes, or the number that a user's metric gives.
 
 Class scores are the first output that holds floats, has more than one value along its last axis, and nothing but a
-batch before it (trailing axes of size 1 do not count). A metric is a function
+batch before it; (N, classes, 1, 1) counts too. A metric is a function
 
     metric(outputs: dict[str, array], label) -> number        higher is better
 
@@ -56,8 +56,8 @@ def class_output(outputs: Mapping[str, Array]) -> str | None:
 def _rows(scores: Array) -> Array | None:
     """Class scores as (rows, classes), None where they are no class scores."""
     shape = list(scores.shape)
-    while len(shape) > 1 and shape[-1] == 1:
-        shape.pop()
+    if len(shape) == 4 and shape[2:] == [1, 1]:
+        shape = shape[:2]
     if not 1 <= len(shape) <= 2 or shape[-1] < 2 or scores.size == 0:
         return None
     return scores.reshape(-1, shape[-1])

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qcompiler import ir
 from qcompiler._version import __version__
 from qcompiler.analysis import Stats
 from qcompiler.backends.base import Backend
@@ -73,7 +72,7 @@ def assemble(
         tensors=tensor_lines(shipped.plan, stats),
         accuracy=accuracy(outcome, verdicts),
         latency=latency(outcome, verdicts, threads),
-        size={"float_bytes": total_bytes(frontend.original), "quantized_bytes": total_bytes(shipped.model)},
+        size={"float_bytes": frontend.original.weights_bytes(), "quantized_bytes": shipped.model.weights_bytes()},
         backend=backend_lines(backend.spec.name, backend.version, conformance),
         candidates=tuple(
             candidate_line(c, o, reason, i == index)
@@ -138,15 +137,10 @@ def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped:
         finite(judged.drop, 6),
         finite(judged.worst_sqnr_db),
         finite(judged.speedup),
-        total_bytes(candidate.model),
+        candidate.model.weights_bytes(),
         shipped,
         reason,
     )
-
-
-def total_bytes(model: ir.Model) -> int:
-    """Bytes of all weights."""
-    return sum(ir.nbytes(constant) for constant in model.constants())
 
 
 def peak_rss_mib() -> float:

@@ -17,6 +17,7 @@ from typing import Literal
 
 COLLAPSE = 0.02
 AGREEMENT_COLLAPSE = 0.10
+NEAR = 20.0
 NEARLY_EQUAL = 1.05
 
 Verdict = Literal["holds", "broken", "undecided", "informative", "not measured"]
@@ -72,6 +73,8 @@ def breakage(judged: Judged, max_drop: float | None, floor: float) -> str | None
     if judged.drop is None or judged.ci_low is None:
         return None
     if max_drop is None:
+        if judged.agreement and (judged.worst_sqnr_db or 0.0) >= NEAR:
+            return None
         limit = AGREEMENT_COLLAPSE if judged.agreement else COLLAPSE
         return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if judged.ci_low > limit else None
     if judged.ci_low > max_drop:
