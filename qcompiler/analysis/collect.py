@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from qcompiler.analysis.fingerprint import fingerprint
 from qcompiler.analysis.kinds import F32, Accumulator, Kind
 from qcompiler.analysis.run import SessionConfig, is_float
 from qcompiler.analysis.stats import Stats, TensorStats, common_shape
-from qcompiler.analysis.tap import Array, Complete, Seen, Shed, Tap
+from qcompiler.analysis.tap import Array, Complete, Seen, Tap
 from qcompiler.data import Sample
 from qcompiler.errors import DataError
 
@@ -28,6 +28,8 @@ Progress = Callable[[int, int | None], None]
 
 # A table of 65536 32-bit counts, the usual state of a tensor under observation.
 _STATE = 1 << 18
+# Bytes of tensors worth a change of threads.
+_HAND_OVER = 1 << 20
 _NEVER = "its branch was not taken by any sample"
 _NOT_FLOAT = "it does not hold floating-point numbers"
 
@@ -64,32 +66,26 @@ def collect(
     # Two samples are alive at a time.
     tap = Tap(model, source, kinds, memory_budget // 2, _STATE // 2, config or SessionConfig())
     total = getattr(source, "count", None)
-    states: dict[str, _State] = {}
     done: dict[str, TensorStats] = {}
     unseen = dict(tap.refused)
     samples = read = 0
-    with ThreadPoolExecutor(1, "collect") as pool:
-        pending: Future[None] | None = None
-        try:
-            for event in tap:
-                if pending is not None:
-                    pending.result()
-                    pending = None
-                if isinstance(event, Seen):
-                    pending = pool.submit(_add, states, kinds, event, unseen)
-                    read += 1
-                    if progress is not None:
-                        progress(read, total if tap.whole else None)
-                elif isinstance(event, Shed):
-                    for name in event.names:
-                        states.pop(name, None)
-                else:
-                    samples = event.samples
-                    _close(event, states, done, unseen)
-        finally:
-            # An error of an earlier sample comes before one of a later sample.
-            if pending is not None:
-                pending.result()
+    with _Counting(kinds) as counting:
+        for event in tap:
+            if isinstance(event, Seen):
+                counting.add(event)
+                read += 1
+                if progress is not None:
+                    progress(read, total if tap.whole else None)
+                continue
+            counting.drain()
+            states = {name: counting.states.pop(name, None) for name in event.names}
+            if isinstance(event, Complete):
+                samples = event.samples
+                for name, state in states.items():
+                    if state is None:
+                        unseen[name] = counting.skipped.get(name, _NEVER)
+                    else:
+                        done[name] = state.finish()
     return Stats(fingerprint(model), samples, dict(sorted(done.items())), dict(sorted(unseen.items())))
 
 
@@ -97,27 +93,79 @@ def collect(
 class _State:
     """A tensor under observation."""
 
+    accumulators: dict[Kind, Accumulator]
     shape: tuple[int | None, ...] | None
     elements: int = 0
-    accumulators: dict[Kind, Accumulator] = field(default_factory=dict)
+
+    def finish(self) -> TensorStats:
+        packed = {kind: kind.pack(accumulator.finish()) for kind, accumulator in self.accumulators.items()}
+        return TensorStats(self.shape, self.elements, packed)
 
 
-def _add(states: dict[str, _State], kinds: Mapping[str, tuple[Kind, ...]], seen: Seen, unseen: dict[str, str]) -> None:
-    """Adds the tensors of one sample."""
-    for name, array in seen.values.items():
-        if not is_float(array):
-            unseen[name] = _NOT_FLOAT
-            continue
-        if array.size == 0:
-            continue
+class _Counting:
+    """Counts samples on a thread of its own, in their order, while the caller computes the next.
+
+    Small samples are handed over several at a time, since handing over takes as long as running a tiny model.
+    """
+
+    def __init__(self, kinds: Mapping[str, tuple[Kind, ...]]) -> None:
+        self.states: dict[str, _State] = {}
+        self.skipped: dict[str, str] = {}
+        self._kinds = kinds
+        self._pool = ThreadPoolExecutor(1, "collect")
+        self._waiting: list[Seen] = []
+        self._bytes = 0
+        self._running: Future[None] | None = None
+
+    def __enter__(self) -> _Counting:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # A fault in the data of an earlier sample is raised before whatever went wrong with a later one.
+        try:
+            self.drain()
+        finally:
+            self._pool.shutdown()
+
+    def add(self, seen: Seen) -> None:
+        """Counts the tensors of a sample, now or later; raises what was wrong with earlier ones."""
+        self._waiting.append(seen)
+        self._bytes += sum(value.nbytes for value in seen.values.values() if isinstance(value, np.ndarray))
+        if self._bytes >= _HAND_OVER:
+            self._hand_over()
+
+    def drain(self) -> None:
+        """Counts everything that was added."""
+        self._hand_over()
+        self._wait()
+
+    def _hand_over(self) -> None:
+        self._wait()
+        self._running = self._pool.submit(self._count, self._waiting)
+        self._waiting, self._bytes = [], 0
+
+    def _wait(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+    def _count(self, samples: list[Seen]) -> None:
+        for seen in samples:
+            for name, value in seen.values.items():
+                if not is_float(value):
+                    self.skipped[name] = _NOT_FLOAT
+                elif value.size:
+                    self._add(name, value, seen.sample.name)
+
+    def _add(self, name: str, array: Array, sample: str) -> None:
         values: F32 = array if array.dtype == np.float32 and array.flags.c_contiguous else _float32(array)
         low, high = float(np.minimum.reduce(values, axis=None)), float(np.maximum.reduce(values, axis=None))
         # NaN runs through both, infinity ends up in one of them.
         if not -np.inf < low <= high < np.inf:
-            raise _not_finite(name, values, seen.sample.name)
-        state = states.get(name)
+            raise _not_finite(name, values, sample)
+        state = self.states.get(name)
         if state is None:
-            state = states[name] = _State(values.shape, 0, {kind: kind.start() for kind in kinds[name]})
+            state = self.states[name] = _State({kind: kind.start() for kind in self._kinds[name]}, values.shape)
         elif state.shape != values.shape:
             state.shape = common_shape(state.shape, values.shape)
         state.elements = max(state.elements, values.size)
@@ -138,14 +186,3 @@ def _not_finite(name: str, values: Array, sample: str) -> DataError:
         where=sample,
         hint="it is the first observed tensor that does; leave the sample out, or keep the part of the model in float",
     )
-
-
-def _close(event: Complete, states: dict[str, _State], done: dict[str, TensorStats], unseen: dict[str, str]) -> None:
-    """Packs what all samples have been seen of, and frees its tables."""
-    for name in event.names:
-        state = states.pop(name, None)
-        if state is None:
-            unseen.setdefault(name, _NEVER)
-            continue
-        packed = {kind: kind.pack(accumulator.finish()) for kind, accumulator in state.accumulators.items()}
-        done[name] = TensorStats(state.shape, state.elements, packed)
