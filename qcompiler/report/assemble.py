@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qcompiler import ir
 from qcompiler._version import __version__
 from qcompiler.analysis import Stats
 from qcompiler.backends.base import Backend
@@ -68,7 +69,7 @@ def assemble(
             "peak_rss_mib": round(peak_rss_mib(), 1),
         },
         passes=pass_lines(records),
-        nodes=node_lines(shipped.model if shipped.precision == "float" else frontend.prepared, shipped.plan),
+        nodes=node_lines(shipped.planned, shipped.plan),
         tensors=tensor_lines(shipped.plan, stats),
         accuracy=accuracy(outcome, verdicts),
         latency=latency(outcome, verdicts, threads),
