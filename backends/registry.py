@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import MappingProxyType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from qcompiler.backends.base import Backend
 from qcompiler.errors import UsageError
+
+if TYPE_CHECKING:
+    from qcompiler.backends.base import Backend
 
 MODULES = MappingProxyType({"onnxruntime": "qcompiler.backends.onnxruntime"})
 
@@ -26,5 +28,5 @@ def get(target: str) -> tuple[Backend, str]:
     name, _, variant = target.partition(":")
     if name not in MODULES:
         raise UsageError(f"unknown target {name!r}", where="--target", hint=f"known: {', '.join(MODULES)}")
-    backend = cast(Backend, import_module(MODULES[name]).BACKEND)
+    backend = cast("Backend", import_module(MODULES[name]).BACKEND)
     return backend, backend.spec.variant(variant)

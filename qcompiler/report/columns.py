@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 WIDTH = 80
+NO_BREAK = "\u00a0"
 
 Style = Literal["", "title", "good", "bad", "faint"]
 
@@ -51,10 +52,11 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), indent:
 
 
 def wrapped(head: str, text: str) -> list[str]:
-    """`head` and `text`; what does not fit goes on below the start of `text`."""
+    """`head` and `text`; what does not fit goes on below the start of `text`. `NO_BREAK` becomes a space that holds."""
     room = max(20, WIDTH - len(head))
     parts = textwrap.wrap(text, room, break_on_hyphens=False, drop_whitespace=True) if len(text) > room else [text]
-    return [f"{head if i == 0 else ' ' * len(head)}{part}".rstrip() for i, part in enumerate(parts)]
+    lines = (f"{head if i == 0 else ' ' * len(head)}{part}" for i, part in enumerate(parts))
+    return [line.replace(NO_BREAK, " ").rstrip() for line in lines]
 
 
 def shortened(text: str, room: int) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from qcompiler.report.columns import Line, Style, blocks, milliseconds, plural, shortened, size, table, wrapped
+from qcompiler.report.columns import (
+    NO_BREAK,
+    Line,
+    Style,
+    blocks,
+    milliseconds,
+    plural,
+    shortened,
+    size,
+    table,
+    wrapped,
+)
 from qcompiler.report.reasons import stayed_float
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 
@@ -37,7 +48,7 @@ def lines(report: Report, folder: str = "", *, shown: int = SHOWN) -> list[Line]
     return found
 
 
-def text(report: Report, folder: str = "", *, shown: int = SHOWN) -> str:
+def summary(report: Report, folder: str = "", *, shown: int = SHOWN) -> str:
     """`lines` without styles, one string."""
     return "".join(f"{line.text}\n" for line in lines(report, folder, shown=shown))
 
@@ -65,7 +76,7 @@ def _figures(report: Report) -> Iterator[Line]:
     ratio = f"{before / after:.2f}x smaller" if 0 < after <= before else f"{after / max(before, 1):.2f}x larger"
     rows = [["", "float", "quantized", ""], _accuracy(accuracy)]
     rows += _fidelity(accuracy)
-    rows += [_latency(latency), ["size", size(before), size(after), ratio]]
+    rows += [_latency(latency), ["weights", size(before), size(after), ratio]]
     style = _VERDICTS.get(accuracy.verdict, ("", ""))[1]
     verdict = _VERDICTS.get(accuracy.verdict, (accuracy.verdict, ""))[0]
     for line in table(rows, right=(1, 2)):
@@ -159,7 +170,8 @@ def _candidate(line: CandidateLine, accuracy: Accuracy) -> list[str]:
     drop = "-" if line.drop is None else f"{100 * line.drop:.2f} pt" if is_share(accuracy) else f"{line.drop:.4g}"
     speed = "-" if line.speedup is None else f"{line.speedup:.2f}x"
     name = " ".join(word for word in (line.precision, line.method) if word)
-    return [name, drop, speed, size(line.bytes), ("shipped: " if line.shipped else "") + line.reason]
+    said = line.reason if not line.shipped or line.reason.startswith("shipped") else f"shipped: {line.reason}"
+    return [name, drop, speed, size(line.bytes), said]
 
 
 def _notes(report: Report, shown: int) -> Iterator[Line]:
@@ -173,5 +185,5 @@ def _notes(report: Report, shown: int) -> Iterator[Line]:
 
 def _artifacts(report: Report, folder: str) -> Iterator[Line]:
     if folder:
-        files = [f"{artifact.path} ({size(artifact.bytes)})" for artifact in report.artifacts]
+        files = [f"{artifact.path} ({size(artifact.bytes)})".replace(" ", NO_BREAK) for artifact in report.artifacts]
         yield from map(Line, wrapped(f"written to {folder}: ", ", ".join([*files, "report.json"])))

@@ -23,6 +23,7 @@ class Candidate:
 
     Attributes:
         precision, method: what was tried.
+        planned: the graph that the plan speaks of: the prepared model with the target's rewrites.
         model: ready to run.
         plan: what it was made from.
         trace: passes that made it from the prepared model.
@@ -30,6 +31,7 @@ class Candidate:
 
     precision: Precision
     method: str
+    planned: ir.Model
     model: ir.Model
     plan: QuantPlan
     trace: Trace = field(default_factory=Trace)
@@ -100,9 +102,9 @@ class Drafter:
         model = draft.model.copy()
         plan = pipeline.plan(model, draft.plan, [Encode(stats, method, methods), ShareConcat(), DeriveBias()])
         pipeline.graph(model, [Materialise(plan), EliminateDead()])
-        return Candidate(draft.precision, method, model, plan, pipeline.trace)
+        return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace)
 
     def floating(self) -> Candidate:
         """The prepared model itself."""
         nodes = {node.name: NodePlan("float", "float", "the compile ships float") for node in self.prepared.nodes}
-        return Candidate("float", "", self.prepared, QuantPlan({}, nodes))
+        return Candidate("float", "", self.prepared, self.prepared, QuantPlan({}, nodes))

@@ -1,0 +1,154 @@
+"""qcompile MODEL --target T: compiles, prints the short table, leaves a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qcompiler.cli import options
+from qcompiler.cli.progress import Bar
+from qcompiler.cli.show import fail, show
+from qcompiler.errors import ContractError, UsageError
+
+if TYPE_CHECKING:
+    from qcompiler.recipe import Recipe
+    from qcompiler.report import Report
+
+
+@click.command("compile", short_help="Compile a model; what happens where no command is named.")
+@options.model
+@click.option("--target", "targets", multiple=True, metavar="NAME[:VARIANT]", help="What to compile for; repeatable.")
+@click.option("--precision", metavar="P", help="A precision of the target (qcompile targets).  [default: auto]")
+@options.data
+@click.option("--eval", "evaluation", metavar="E", help="Samples to judge by, forms as --data.  [default: --data]")
+@click.option("--max-drop", metavar="X", help='Contract: the metric falls by at most X ("0.5%" or 0.005).')
+@click.option(
+    "-o", "--output", type=options.FILE, metavar="DIR",
+    help="Folder to write; with several targets, a folder of one for each.  [default: MODEL-TARGET, in this folder]",
+)  # fmt: skip
+@options.recipe
+@click.option("--method", metavar="M", help="Ranges: auto, minmax, percentile, entropy or mse.  [default: auto]")
+@click.option(
+    "--keep-float", multiple=True, metavar="PATTERN",
+    help="Keep nodes or tensors float by name, patterns as in the shell; repeatable.",
+)  # fmt: skip
+@options.samples
+@options.shape
+@click.option("--metric", metavar="PKG.MOD:FN", help="Judge by FN(outputs, label) -> number, higher is better.")
+@click.option(
+    "--stats", type=options.FILE, metavar="FILE", help="Statistics from qcompile calibrate, in place of --data."
+)
+@click.option("--dump-passes", type=options.FILE, metavar="DIR", help="Write the graph as text after each pass.")
+@options.threads
+@click.option(
+    "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."
+)
+@options.as_json
+@options.quiet
+@click.option("-v", "--verbose", is_flag=True, help="Print the whole table and the time of each pass.")
+def command(
+    model: Path,
+    targets: tuple[str, ...],
+    data: str | None,
+    evaluation: str | None,
+    output: Path | None,
+    recipe: Path | None,
+    stats: Path | None,
+    dump_passes: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    shape: tuple[str, ...],
+    **wishes: Any,
+) -> int:
+    """Compile MODEL for each target."""
+    check(model, targets)
+    wanted = options.make_recipe(recipe, {**wishes, "shapes": shape})
+    statuses, reports = [], []
+    for target in targets:
+        folder = place(model, target, output, several=len(targets) > 1)
+        dump = dump_passes / slug(target) if dump_passes is not None and len(targets) > 1 else dump_passes
+        try:
+            with Bar(not quiet) as progress:
+                status, report = run(model, target, data, folder, evaluation, wanted, stats, dump, progress)
+        except ContractError as error:
+            statuses.append(fail(error.exit_status, str(error)))
+            continue
+        statuses.append(status)
+        reports.append(report)
+        if not (as_json or quiet):
+            print_report(report, folder, verbose=verbose, first=len(statuses) == 1)
+    if as_json and reports:
+        texts = [report.to_json() for report in reports]
+        click.echo(texts[0] if len(targets) == 1 else f"[{','.join(texts)}]\n", nl=False)
+    return min((status for status in statuses if status), default=0)
+
+
+def run(
+    model: Path,
+    target: str,
+    data: str | None,
+    folder: Path,
+    evaluation: str | None,
+    recipe: Recipe,
+    stats: Path | None,
+    dump: Path | None,
+    progress: Any,
+) -> tuple[int, Report]:
+    """Status and report of one target."""
+    from qcompiler import compiler
+
+    result = compiler.compile(
+        model, target, data, output=folder, evaluation=evaluation, recipe=recipe, stats=stats, dump_passes=dump,
+        progress=progress,
+    )  # fmt: skip
+    return result.exit_status, result.report
+
+
+def check(model: Path, targets: tuple[str, ...]) -> None:
+    """What can be said before anything is read.
+
+    Raises:
+        UsageError: no target, an unknown one, one twice; a model that is not there and looks like a command.
+    """
+    from difflib import get_close_matches
+
+    from qcompiler import backends
+
+    known = ", ".join(backends.names())
+    if not model.exists():
+        near = get_close_matches(str(model), ["calibrate", "inspect", "explain", "compare", "bench", "targets"], 1)
+        raise UsageError("no such file", where=str(model), hint=f"or the command {near[0]}?" if near else "")
+    if not targets:
+        raise UsageError("is missing: say what to compile for", where="--target", hint=f"known: {known}")
+    for number, target in enumerate(targets):
+        backends.get(target)
+        if slug(target) in map(slug, targets[:number]):
+            raise UsageError(f"{target!r} is given twice", where="--target")
+
+
+def slug(target: str) -> str:
+    """The target as the name of a folder."""
+    return target.replace(":", "-")
+
+
+def place(model: Path, target: str, output: Path | None, *, several: bool) -> Path:
+    """Where the result for a target goes."""
+    if output is None:
+        return Path(f"{model.stem or 'model'}-{slug(target)}")
+    return output / slug(target) if several else output
+
+
+def print_report(report: Report, folder: Path, *, verbose: bool, first: bool) -> None:
+    """The table, and with `verbose` all of it and the passes."""
+    from qcompiler.report.columns import Line, table
+    from qcompiler.report.text import SHOWN, lines
+
+    if not first:
+        click.echo()
+    show(lines(report, str(folder), shown=10**6 if verbose else SHOWN))
+    if verbose:
+        rows = [[line.name, str(line.changes), f"{line.seconds:.3f} s"] for line in report.passes]
+        show([Line("passes (name, changes, time):"), *map(Line, table(rows, right=(1, 2), indent=2))])
