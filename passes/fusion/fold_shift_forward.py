@@ -17,6 +17,10 @@ from qcompiler.passes.fusion.linear import Linear, linear
 from qcompiler.rewrite import Any, Const, Match, Op, Rule
 
 
+def _input_affine(found: Match) -> Affine | str:
+    return input_affine(Linear(found.node("linear")), found.node("op"), found.tensor("x"), found.tensor("c"))
+
+
 @dataclass(frozen=True)
 class FoldShiftForward(Rule):
     """Folds a constant term per input channel into the bias of the Conv or Gemm behind it."""
@@ -26,7 +30,7 @@ class FoldShiftForward(Rule):
 
     def check(self, edit: ir.Editor, found: Match) -> str | None:
         """Refuses padding, what is not per channel, and what does not fit the bias's type."""
-        view, change = Linear(found.node("linear")), input_affine(found)
+        view, change = Linear(found.node("linear")), _input_affine(found)
         if isinstance(change, str):
             return change
         if view.node.op == "Conv" and view.pads:
@@ -35,7 +39,7 @@ class FoldShiftForward(Rule):
 
     def rewrite(self, edit: ir.Editor, found: Match) -> None:
         """Writes a new bias; the operator reads x itself."""
-        change = input_affine(found)
+        change = _input_affine(found)
         assert isinstance(change, Affine)
         Linear(found.node("linear")).absorb_input(edit, change.scale, change.shift)
         edit.set_input(found.node("linear"), 0, found.tensor("x"))

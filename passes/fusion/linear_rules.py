@@ -13,6 +13,7 @@ from qcompiler.passes.fusion.fold_batchnorm import FoldBatchnorm
 from qcompiler.passes.fusion.fold_pad import FoldPad
 from qcompiler.passes.fusion.fold_scale import FoldScale
 from qcompiler.passes.fusion.fold_scale_forward import FoldScaleForward
+from qcompiler.passes.fusion.fold_scale_through_shift import FoldScaleThroughShift
 from qcompiler.passes.fusion.fold_shift import FoldShift
 from qcompiler.passes.fusion.fold_shift_forward import FoldShiftForward
 from qcompiler.passes.fusion.matmul_add_to_gemm import MatmulAddToGemm
@@ -24,11 +25,13 @@ LINEAR_RULES: Final[tuple[Rule, ...]] = (
     MatmulAddToGemm(),
     NormaliseGemm(),
     FoldPad(),
-    FoldBatchnorm(),
-    DecomposeBatchnorm(),
     FoldScale(),
     FoldShift(),
+    FoldBatchnorm(),
+    DecomposeBatchnorm(),
     MergeConstants(),
+    # the term first: where it can go, the factor has the linear operator right behind it
     FoldShiftForward(),
     FoldScaleForward(),
+    FoldScaleThroughShift(),
 )

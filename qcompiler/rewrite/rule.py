@@ -46,7 +46,8 @@ class Rule(ABC):
 
     The driver has checked, before `check`, that inner nodes are used by the match alone, in the same graph as the
     root, and that none of their outputs is a graph output. After `rewrite` has given the root's output to its new
-    producer (`edit.replace_uses`), the driver erases what of the match has no use left.
+    producer (`edit.replace_uses`), the driver erases what of the match has no use left, and the new output takes over
+    the old one's name.
     """
 
     name: ClassVar[str]
@@ -125,8 +126,14 @@ def _apply_at(rule: Rule, edit: ir.Editor, root: ir.Node, refused: dict[str, Ref
                 reason = rule.check(edit, found)
             if reason is None:
                 refused.pop(root.name, None)
+                value, reader = (
+                    found.output,
+                    next((use for use in edit.uses(found.output) if use.node is not None), None),
+                )
                 rule.rewrite(edit, found)
                 sweep(edit, [root, *(node for node, _ in found.inner)])
+                if reader is not None and not root.outputs:
+                    _keep_name(edit, value, reader)
                 return True
             if reason != NOTHING_TO_DO:
                 reasons.append(reason)
@@ -134,6 +141,18 @@ def _apply_at(rule: Rule, edit: ir.Editor, root: ir.Node, refused: dict[str, Ref
     if reasons:
         refused[root.name] = Refusal(rule.name, root.name, reasons[0])
     return False
+
+
+def _keep_name(edit: ir.Editor, old: ir.Tensor, reader: ir.Use) -> None:
+    """Gives what `reader` reads now in place of `old`, which is dead, its name, if this rewrite made it.
+
+    A value thus has the same name before and after, so that models can be compared tensor by tensor.
+    """
+    inputs = reader.node.inputs if reader.node is not None else []
+    new = inputs[reader.port] if reader.port < len(inputs) else old
+    made = any(producer is node for producer in new.inputs for node in edit.touched if edit.holds(node))
+    if new is not old and made and not edit.is_output(new):
+        old.name, new.name = new.name, old.name
 
 
 def _shared_inner(edit: ir.Editor, found: Match) -> str | None:
