@@ -17,7 +17,7 @@ from typing import Literal
 
 COLLAPSE = 0.02
 AGREEMENT_COLLAPSE = 0.10
-NEAR = 20.0
+NEAR = 10.0
 NEARLY_EQUAL = 1.05
 
 Verdict = Literal["holds", "broken", "undecided", "informative", "not measured"]
