@@ -7,11 +7,13 @@ Intermediate Representation".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper
 
 from qcompiler.errors import ModelError
 from qcompiler.ir.external import external_span
@@ -26,6 +28,31 @@ RUNTIME_OPERATORS = frozenset({"SimplifiedLayerNormalization", "LayerNormalizati
 # Elements of the typed field that one value takes; elsewhere a value takes one.
 _PER_VALUE: dict[int, int] = {TensorProto.COMPLEX64: 2, TensorProto.COMPLEX128: 2}
 _KNOWN_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+
+
+def check_text(message: Any) -> None:
+    """Refuses names and other strings, however deep, that are not UTF-8; protobuf hands them out as bytes.
+
+    Raises:
+        ModelError: there is one.
+    """
+    if isinstance(message, TensorProto):
+        fields = [(message.DESCRIPTOR.fields_by_name["name"], message.name), *_entries(message)]
+    else:
+        fields = message.ListFields()
+    for entry, value in fields:
+        several = (value,) if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        if entry.type == entry.TYPE_STRING and any(isinstance(text, bytes) for text in several):
+            raise ModelError(f"{entry.name} is not valid UTF-8: {next(t for t in several if isinstance(t, bytes))!r}")
+        if entry.type == entry.TYPE_MESSAGE:
+            for part in several:
+                check_text(part)
+
+
+def _entries(tensor: TensorProto) -> list[tuple[Any, Any]]:
+    """The fields of a tensor that hold text, without touching its values."""
+    names = ("doc_string", "external_data", "metadata_props")
+    return [(tensor.DESCRIPTOR.fields_by_name[name], getattr(tensor, name)) for name in names]
 
 
 def plain_domain(domain: str) -> str:
@@ -87,7 +114,7 @@ def label(node: NodeProto) -> str:
     """How a message names a node."""
     if node.name:
         return f"node {node.name!r}"
-    return f"{node.op_type} node that produces {next(filter(None, node.output), '')!r}"
+    return f"unnamed {node.op_type} node (output {next(filter(None, node.output), '')!r})"
 
 
 @dataclass
@@ -112,17 +139,13 @@ class Check:
         names = Names(outer)
         for tensor in graph.initializer:
             self.tensor(tensor)
-            if not tensor.name or tensor.name in names.here:
-                raise ModelError("initializer has no name, or one that is used twice", where=tensor.name)
-            names.here.add(tensor.name)
+            _define(tensor.name, names.here, "initializer")
         for sparse in graph.sparse_initializer:
             for part in (sparse.values, sparse.indices):
                 if part.data_location == TensorProto.EXTERNAL or part.data_type == TensorProto.STRING:
                     raise ModelError("sparse initializer of this kind is not supported", where=sparse.values.name)
                 self.tensor(part)
-            if not sparse.values.name or sparse.values.name in names.here:
-                raise ModelError("initializer has no name, or one that is used twice", where=sparse.values.name)
-            names.here.add(sparse.values.name)
+            _define(sparse.values.name, names.here, "initializer")
         self.inputs(graph, names)
         for node in graph.node:
             for name in filter(None, node.output):
@@ -145,21 +168,19 @@ class Check:
         """Inputs of the main graph need a type; no graph may list one twice."""
         seen: set[str] = set()
         for info in graph.input:
-            if not info.name or info.name in seen:
-                raise ModelError("graph input has no name, or one that is used twice", where=info.name)
-            if names.outer is None and not info.HasField("type") and info.name not in names.here:
+            _define(info.name, seen, "graph input")
+            if names.outer is None and info.type.WhichOneof("value") is None and info.name not in names.here:
                 raise ModelError("graph input has no type", where=info.name)
             self.element_type(info)
-            seen.add(info.name)
         names.here |= seen
         for info in graph.value_info:
             self.element_type(info)
 
     def element_type(self, info: onnx.ValueInfoProto) -> None:
-        """Refuses element types that the onnx package does not know."""
-        number = info.type.tensor_type.elem_type
-        if number and number not in _KNOWN_TYPES:
-            raise ModelError(f"unknown element type {number}", where=info.name)
+        """Refuses element types that the onnx package does not know, also inside sequences and maps."""
+        for number in _element_types(info.type):
+            if number and number not in _KNOWN_TYPES:
+                raise ModelError(f"unknown element type {number}", where=info.name)
 
     def node(self, node: NodeProto, names: Names) -> None:
         """Operator, inputs and attributes of one node."""
@@ -226,6 +247,25 @@ class Check:
                 f"tensor of type {name} and shape {list(tensor.dims)} needs {needed} {unit} and holds {held}",
                 where=where,
             )
+
+
+def _define(name: str, names: set[str], what: str) -> None:
+    if not name:
+        raise ModelError(f"an {what} has no name" if what[0] in "aeiou" else f"a {what} has no name")
+    if name in names:
+        raise ModelError(f"two of the model's {what}s have this name", where=name)
+    names.add(name)
+
+
+def _element_types(proto: TypeProto) -> Iterator[int]:
+    kind = proto.WhichOneof("value")
+    if kind in ("tensor_type", "sparse_tensor_type"):
+        yield getattr(proto, kind).elem_type
+    elif kind in ("sequence_type", "optional_type"):
+        yield from _element_types(getattr(proto, kind).elem_type)
+    elif kind == "map_type":
+        yield proto.map_type.key_type
+        yield from _element_types(proto.map_type.value_type)
 
 
 def _missing(op: str, domain: str, version: int) -> str:

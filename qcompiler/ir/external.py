@@ -35,7 +35,9 @@ def external_span(tensor: TensorProto, base_dir: Path | None, size: int) -> tupl
     where = tensor.name
     if base_dir is None:
         raise ModelError("external data cannot be read from a model without a folder", where=where)
-    path = safe_path(base_dir, fields.get("location", ""), where)
+    if not fields.get("location"):
+        raise ModelError("external data has no location", where=where)
+    path = safe_path(base_dir, fields["location"], where)
     try:
         offset, length = int(fields.get("offset") or 0), int(fields.get("length") or size)
     except ValueError as error:
@@ -61,7 +63,7 @@ def safe_path(base_dir: Path, location: str, where: str) -> Path:
     try:
         root = base_dir.resolve()
         path = (root / location).resolve()
-        inside = location != "" and not Path(location).is_absolute() and path.is_relative_to(root)
+        inside = not Path(location).is_absolute() and path.is_relative_to(root)
         found = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte, too long, a loop of links
         raise ModelError(f"external data path {location!r} cannot be followed", where=where) from error

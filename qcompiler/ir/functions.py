@@ -50,18 +50,17 @@ def inline_functions(proto: ModelProto) -> None:
     for tensor in [*proto.graph.initializer, *(sparse.values for sparse in proto.graph.sparse_initializer)]:
         graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0])
     versions = {plain_domain(opset.domain): opset.version for opset in proto.opset_import}
-    convert = any(
-        versions.get("", opset.version) != opset.version
-        for function in proto.functions
-        for opset in function.opset_import
-        if plain_domain(opset.domain) == ""
-    )
+    convert = [function for function in skeleton.functions if not _same_opset(function, versions)]
     try:
-        result = inliner.inline_local_functions(skeleton, convert)
+        result = inliner.inline_local_functions(skeleton, bool(convert))
     except Exception as error:  # whatever the C++ code throws arrives as one of several types
-        raise ModelError(f"functions cannot be inlined: {str(error).strip().splitlines()[0]}") from error
-    if result.functions:
-        raise ModelError("function cannot be inlined", where=result.functions[0].name)
+        lines = str(error).rpartition("failed: ")[2].strip().splitlines()
+        raise ModelError(f"functions cannot be inlined: {lines[0] if lines else type(error).__name__}") from error
+    for node in walk(iter(result.graph.node)):
+        if _key(node.domain, node.op_type, node.overload) in functions:
+            raise ModelError(
+                "function cannot be inlined", where=node.op_type, hint="does it declare other opsets than the model?"
+            )
     for entry in ("node", "value_info"):
         proto.graph.ClearField(entry)
         getattr(proto.graph, entry).extend(getattr(result.graph, entry))
@@ -75,6 +74,30 @@ def inline_functions(proto: ModelProto) -> None:
 
 def _key(domain: str, name: str, overload: str) -> Key:
     return plain_domain(domain), name, overload
+
+
+def _same_opset(function: FunctionProto, versions: dict[str, int]) -> bool:
+    """Whether the function's operators mean the same in the model's opset; if so, it is said to have that opset.
+
+    Else onnx has to convert the body, for which it must know the types of all tensors.
+    """
+    entry = next((opset for opset in function.opset_import if plain_domain(opset.domain) == ""), None)
+    if entry is None or entry.version == versions.get("", entry.version):
+        return True
+    for node in walk(iter(function.node)):
+        if plain_domain(node.domain) == "" and _since(node.op_type, entry.version) != _since(
+            node.op_type, versions[""]
+        ):
+            return False
+    entry.version = versions[""]
+    return True
+
+
+def _since(op: str, version: int) -> int | None:
+    try:
+        return int(onnx.defs.get_schema(op, version, "").since_version)
+    except (onnx.defs.SchemaError, TypeError):  # unknown; a version beyond the range of C
+        return None
 
 
 def _check_size(proto: ModelProto, functions: dict[Key, FunctionProto]) -> None:

@@ -13,7 +13,7 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from qcompiler.errors import ModelError
-from qcompiler.ir.check import RUNTIME_OPERATORS, Check, check_header
+from qcompiler.ir.check import RUNTIME_OPERATORS, Check, check_header, check_text
 from qcompiler.ir.dag import topological
 from qcompiler.ir.functions import inline_functions, walk
 from qcompiler.ir.model import Model
@@ -46,8 +46,6 @@ def load(path: str | os.PathLike[str]) -> Model:
     except ModelError as error:
         where = ": ".join(filter(None, [str(file), error.where]))
         raise ModelError(error.what, where=where, hint=error.hint) from error
-    except UnicodeDecodeError as error:
-        raise ModelError("a name in the model is not valid UTF-8", where=str(file)) from error
 
 
 def _read(file: Path) -> bytes:
@@ -81,6 +79,7 @@ def _parse(data: bytes) -> ModelProto:
 
 def _model(proto: ModelProto, base_dir: Path) -> Model:
     check_header(proto)
+    check_text(proto)
     inline_functions(proto)
     opsets = check_header(proto)
     Check(opsets, base_dir).graph(proto.graph)
@@ -107,9 +106,12 @@ def check_structure(model: Model) -> None:
         return tensor
 
     proto = model.to_proto(stub)
-    for info in proto.graph.output:
-        if not info.HasField("type"):  # ONNX Runtime infers it
-            info.type.tensor_type.elem_type = TensorProto.FLOAT
+    for info in [*proto.graph.input, *proto.graph.output]:  # ONNX Runtime infers what is missing here
+        kind = info.type.WhichOneof("value") or "tensor_type"
+        if kind in ("tensor_type", "sparse_tensor_type"):
+            tensor = getattr(info.type, kind)
+            tensor.elem_type = tensor.elem_type or TensorProto.FLOAT
+            tensor.shape.SetInParent()
     for node in walk(iter(proto.graph.node)):
         if node.domain == "" and node.op_type in RUNTIME_OPERATORS:
             node.domain = "com.microsoft"
