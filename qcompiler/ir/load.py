@@ -84,8 +84,6 @@ def _model(proto: ModelProto, base_dir: Path) -> Model:
     opsets = check_header(proto)
     Check(opsets, base_dir).graph(proto.graph)
     model = Model.from_proto(proto, base_dir)
-    if "" not in opsets:  # nothing uses it, else `Check` had refused
-        model.opset = 21
     for graph in model.graphs():
         graph.nodes[:] = topological(graph)
     check_structure(model)

@@ -17,6 +17,9 @@ from qcompiler.ir.weights import Lazy, nbytes, to_proto
 
 ONNX_DOMAIN = ""
 
+# For models that use only other domains.
+DEFAULT_OPSET = 21
+
 # The first IR version in which an initializer need not be a graph input.
 LOOSE_INITIALIZERS = 4
 
@@ -62,7 +65,7 @@ class Model:
         proto.CopyFrom(self.header)
         known = {opset.domain for opset in proto.opset_import}
         for domain in sorted({node.domain or "" for node in self.all_nodes()} - known):
-            proto.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+            proto.opset_import.append(onnx.helper.make_opsetid(domain, 1 if domain else self.opset))
         if 0 < proto.ir_version < LOOSE_INITIALIZERS:
             inputs = set(map(id, self.graph.inputs))
             if any(id(constant) not in inputs for constant in declared(self.graph)):
@@ -85,8 +88,9 @@ class Model:
 
     @property
     def opset(self) -> int:
-        """Version of the ONNX domain."""
-        return next((int(o.version) for o in self.header.opset_import if o.domain == ONNX_DOMAIN), 1)
+        """Version of the ONNX domain; where the model declares none, what nodes of that domain would get."""
+        versions = (int(o.version) for o in self.header.opset_import if o.domain == ONNX_DOMAIN)
+        return next(versions, DEFAULT_OPSET)
 
     @opset.setter
     def opset(self, version: int) -> None:

@@ -71,7 +71,7 @@ def save(model: Model, path: str | os.PathLike[str], *, external_above: int = EX
     return written
 
 
-def serialized(model: Model) -> tuple[bytes, dict[str, npt.NDArray[Any]]]:
+def serialized(model: Model, *, external_above: int = EXTERNAL_ABOVE) -> tuple[bytes, dict[str, npt.NDArray[Any]]]:
     """The model for ONNX Runtime without files: its bytes, and the weights that are not in them, by name.
 
     Weights on disk come as memory maps, and so do not count as memory until read. Give each to the session options:
@@ -83,10 +83,14 @@ def serialized(model: Model) -> tuple[bytes, dict[str, npt.NDArray[Any]]]:
     neither the arrays nor the options. Only initializers of the main graph can be given so; others, strings, and types
     below 8 bits are in the bytes.
 
+    Args:
+        model: left as it is.
+        external_above: total size of the weights in memory, in bytes, from which the large ones leave the bytes too.
+
     Raises:
         ModelError: what must be in the bytes is more than protobuf can hold.
     """
-    crowded = sum(nbytes(c) for c in model.tensors() if not is_external(c)) > EXTERNAL_ABOVE
+    crowded = sum(nbytes(c) for c in model.tensors() if not is_external(c)) > external_above
     main = set(map(id, declared(model.graph)))
     arrays: dict[str, npt.NDArray[Any]] = {}
 
