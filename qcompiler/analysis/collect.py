@@ -19,7 +19,7 @@ from qcompiler.analysis.fingerprint import fingerprint
 from qcompiler.analysis.kinds import F32, Accumulator, Kind
 from qcompiler.analysis.run import SessionConfig, is_float
 from qcompiler.analysis.stats import Stats, TensorStats, common_shape
-from qcompiler.analysis.tap import Array, Complete, Seen, Tap
+from qcompiler.analysis.tap import Array, Complete, Seen, Tap, known_count
 from qcompiler.data import Sample
 from qcompiler.errors import DataError
 
@@ -65,7 +65,7 @@ def collect(
     kinds = {name: tuple(dict.fromkeys(some)) for name, some in wanted.items()}
     # Two samples are alive at a time.
     tap = Tap(model, source, kinds, memory_budget // 2, _STATE // 2, config or SessionConfig())
-    total = getattr(source, "count", None)
+    total = known_count(source)
     done: dict[str, TensorStats] = {}
     unseen = dict(tap.refused)
     samples = read = 0

@@ -20,7 +20,7 @@ from qcompiler.analysis.collect import Progress
 from qcompiler.analysis.match import match
 from qcompiler.analysis.observe import observed, order
 from qcompiler.analysis.run import Runner, SessionConfig, is_float
-from qcompiler.analysis.tap import Complete, Shed, Tap
+from qcompiler.analysis.tap import Complete, Shed, Tap, known_count
 from qcompiler.data import Sample
 from qcompiler.numerics import SqnrMeter
 
@@ -125,7 +125,7 @@ def compare(
     names = {mine: name for name, (mine, _) in pairs.items()}
     tap = Tap(reference, head, names, memory_budget // 2, config=config or SessionConfig())
     twin = _Twin(other, [theirs for _, theirs in pairs.values()], config)
-    total = getattr(source, "count", None)
+    total = known_count(source)
     limit = total if samples is None else samples if total is None else min(total, samples)
     found: dict[str, TensorComparison] = {}
     read = done = 0

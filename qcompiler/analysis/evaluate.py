@@ -19,6 +19,7 @@ import numpy as np
 from qcompiler.analysis.collect import Progress
 from qcompiler.analysis.metrics import Array, Metric, class_output, decisions, labels_of, load_metric, measured
 from qcompiler.analysis.run import Runner, is_float
+from qcompiler.analysis.tap import known_count, no_samples
 from qcompiler.data import Sample
 from qcompiler.errors import DataError
 from qcompiler.numerics import SqnrMeter
@@ -75,7 +76,7 @@ def evaluate(
         UsageError: `metric` names nothing that can be called.
     """
     measure, title = load_metric(metric)
-    total = getattr(source, "count", None)
+    total = known_count(source)
     judge: _Judge | None = None
     base, tallies = _Tally(), {name: _Tally() for name in candidates}
     samples = 0
@@ -92,7 +93,7 @@ def evaluate(
         if progress is not None:
             progress(samples, total)
     if judge is None:
-        raise DataError("holds no samples", where=str(getattr(source, "description", "") or "data"))
+        raise no_samples(source)
     if measure is None and judge.chosen:
         title = "top-1" if judge.labelled else "top-1 agreement with float"
     elif measure is None:

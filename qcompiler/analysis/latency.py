@@ -113,14 +113,19 @@ def measure(
         raise DataError("no samples to time the models on")
     once = {name: _warm(runner, feeds, clock) for name, runner in models.items()}
     slowest = max(once.values(), default=0.0)
-    rounds = max(_FEWEST_BLOCKS, min(blocks, int(seconds / max(slowest, 1e-9))))
-    runs = {name: max(1, min(_LONGEST_BLOCK, int(seconds / rounds / max(one, 1e-9)))) for name, one in once.items()}
+    rounds = max(_FEWEST_BLOCKS, min(blocks, _times(slowest, seconds)))
+    runs = {name: max(1, min(_LONGEST_BLOCK, _times(one, seconds / rounds))) for name, one in once.items()}
     times: dict[str, list[list[float]]] = {name: [] for name in models}
     forth = list(models)
     for number in range(rounds):
         for name in forth if number % 2 == 0 else forth[::-1]:
             times[name].append(_block(models[name], feeds, runs[name], clock))
     return {name: Timing(np.array(block)) for name, block in times.items()}
+
+
+def _times(one: float, seconds: float) -> int:
+    """How many runs of `one` second each fit."""
+    return int(seconds / max(one, 1e-9) + 1e-6)
 
 
 def _warm(runner: Runner, feeds: Sequence[Feed], clock: Callable[[], float]) -> float:

@@ -78,7 +78,7 @@ def observed(
         witnesses: names of tensors to keep alive without giving their values.
         show: "shape" gives the shape of each tensor (int64 vector) in place of its values.
     """
-    payload = Payload.of(model)
+    payload = Payload.of(model, apart=True)
     proto = payload.proto()
     places, names = _places(proto.graph), _Names(model.names())
     inputs, constants = {info.name for info in proto.graph.input}, _constants(model)

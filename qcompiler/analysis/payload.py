@@ -27,9 +27,9 @@ class Payload:
     weights: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @staticmethod
-    def of(model: ir.Model) -> Payload:
-        """The payload of a model."""
-        return Payload(*ir.serialized(model))
+    def of(model: ir.Model, *, apart: bool = False) -> Payload:
+        """The payload of a model; with `apart` no large weight is in the bytes, so that they are cheap to change."""
+        return Payload(*(ir.serialized(model, external_above=0) if apart else ir.serialized(model)))
 
     def proto(self) -> ModelProto:
         """The content, parsed."""

@@ -9,7 +9,7 @@ number of samples, and the values are the same for every budget (see `observe`: 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,7 @@ class Tap:
     def __post_init__(self) -> None:
         self._all, self.refused = observable(self.model, self.names)
         self._inputs = {tensor.name for tensor in self.model.inputs}
-        self._static = _static_sizes(self.model)
+        self._known: dict[tuple[tuple[str, tuple[int, ...]], ...], dict[str, int]] = {}
 
     def __iter__(self) -> Iterator[Seen | Shed | Complete]:
         """Raises DataError where there are no samples or the model cannot run on one."""
@@ -108,7 +108,7 @@ class Tap:
             yield Seen(sample, count, self._values(runner, outputs, group, sample))
             count += 1
         if not count:
-            raise DataError("holds no samples", where=str(getattr(self.source, "description", "") or "data"))
+            raise no_samples(self.source)
         yield Complete(group, count)
 
     def _open(self, group: Sequence[str]) -> tuple[Runner | None, dict[str, str]]:
@@ -126,31 +126,57 @@ class Tap:
 
     def _fitting(self, group: tuple[str, ...], sample: Sample) -> tuple[str, ...]:
         """As many of the group's first tensors as the budget allows on this sample, at least one."""
-        sizes = dict(self._static)
-        unknown = [name for name in group if name not in sizes and name not in self._inputs]
-        if unknown:
-            sizes |= self._measured(unknown, sample)
+        sizes = self._sizes(sample)
         total = 0
         for count, name in enumerate(group):
-            total += self.overhead + (0 if name in self._inputs else sizes[name])
+            total += self.overhead + sizes.get(name, 0)
             if total > self.budget and count:
                 return group[:count]
         return group
 
-    def _measured(self, names: Sequence[str], sample: Sample) -> dict[str, int]:
-        """Bytes of tensors on a sample, without computing them into memory all at once."""
-        seen = observed(self.model, names, show="shape")
-        runner = Runner(seen.payload, self.config, outputs=list(seen.outputs.values()))
-        shapes = runner.run(sample.feed, sample=sample.name)
-        return {name: 4 * math.prod(int(d) for d in shapes[output]) for name, output in seen.outputs.items()}
+    def _sizes(self, sample: Sample) -> dict[str, int]:
+        """Bytes of each tensor on a sample; inputs take none.
+
+        Shapes come from the model, with symbolic dimensions as they are in the feed; where that does not tell, the
+        model is run once for each set of input shapes, with shapes as its only outputs.
+        """
+        shapes = tuple((name, array.shape) for name, array in sample.feed.items())
+        if shapes not in self._known:
+            sizes = _declared_sizes(self.model, sample)
+            unknown = [name for name in self._all if name not in sizes and name not in self._inputs]
+            if unknown:
+                seen = observed(self.model, unknown, show="shape")
+                runner = Runner(seen.payload, self.config, outputs=list(seen.outputs.values()))
+                found = runner.run(sample.feed, sample=sample.name)
+                sizes |= {name: 4 * math.prod(map(int, found[output])) for name, output in seen.outputs.items()}
+            self._known[shapes] = sizes
+        return self._known[shapes]
 
 
-def _static_sizes(model: ir.Model) -> dict[str, int]:
-    """Bytes of each tensor whose shape is fixed."""
+def known_count(source: Iterable[Sample]) -> int | None:
+    """Number of samples where the source knows it: `count` of a `Source`, the length of a list."""
+    count = getattr(source, "count", None)
+    if isinstance(count, int):
+        return count
+    return len(source) if isinstance(source, Sized) else None
+
+
+def no_samples(source: Iterable[Sample]) -> DataError:
+    """What to raise where there is nothing to run on."""
+    return DataError("holds no samples", where=str(getattr(source, "description", "") or "data"))
+
+
+def _declared_sizes(model: ir.Model, sample: Sample) -> dict[str, int]:
+    """Bytes of each computed tensor whose declared dimensions are numbers, or symbols that the inputs bind."""
+    symbols: dict[Any, int] = {}
+    for tensor in model.inputs:
+        array = sample.feed.get(tensor.name)
+        if array is not None and tensor.shape is not None and len(tensor.shape) == array.ndim:
+            symbols |= {dim: size for dim, size in zip(tensor.shape, array.shape, strict=True) if isinstance(dim, str)}
     sizes: dict[str, int] = {}
     for node in model.all_nodes():
         for tensor in node.outputs:
-            shape: list[Any] | None = tensor.shape
-            if shape is not None and all(isinstance(dim, int) for dim in shape):
-                sizes[tensor.name] = math.prod(shape) * (np.dtype(tensor.dtype).itemsize if tensor.dtype else 4)
+            dims: list[Any] | None = tensor.shape and [symbols.get(dim, dim) for dim in tensor.shape]
+            if dims is not None and all(isinstance(dim, int) for dim in dims):
+                sizes[tensor.name] = math.prod(dims) * (np.dtype(tensor.dtype).itemsize if tensor.dtype else 4)
     return sizes

@@ -74,7 +74,7 @@ def direct(model: ir.Model, source: Samples, names: Sequence[str]) -> dict[str, 
 
 def test_histograms_shapes_and_counts() -> None:
     model, source = mlp(), samples()
-    stats = collect(model, source, dict.fromkeys(ALL, [HISTOGRAM]))
+    stats = collect(model, source, dict.fromkeys(ALL, (HISTOGRAM,)))
     assert (stats.samples, list(stats), dict(stats.unseen)) == (5, sorted(ALL), {})
     for name, arrays in direct(model, source, ALL).items():
         wanted, got = Histogram.of(np.concatenate([a.reshape(-1) for a in arrays])), stats.histogram(name)
@@ -99,7 +99,7 @@ def test_channel_maxima() -> None:
 
 @pytest.mark.parametrize("budget", [1, 1 << 20, 3 << 20])
 def test_every_budget_gives_the_same_bytes(budget: int) -> None:
-    model, wanted = mlp(), dict.fromkeys(ALL, [HISTOGRAM])
+    model, wanted = mlp(), dict.fromkeys(ALL, (HISTOGRAM,))
     source = samples(6, rows=(2, 5, 3))
     whole = to_bytes(collect(model, source, wanted))
     assert to_bytes(collect(model, source, wanted, memory_budget=budget)) == whole
@@ -138,6 +138,13 @@ def test_a_group_that_outgrows_the_budget_sheds_its_last_tensors() -> None:
     ]
 
 
+def test_sizes_that_only_running_tells() -> None:
+    model = parse("g (float[N] x, int64[R] k) => (float[A,B] y) { a = Expand(x, k)  b = Neg(a)  y = Abs(b) }")
+    feeds = [{"x": np.ones(1, np.float32), "k": np.array([rows, 10])} for rows in (2, 2, 2)]
+    groups = [tuple(e.values) for e in Tap(model, Samples(feeds[:1]), "aby", 2 * 80) if isinstance(e, Seen)]
+    assert groups == [("a", "b"), ("y",)]
+
+
 def test_shapes_that_vary() -> None:
     stats = collect(mlp(), samples(4, rows=(2, 7)), {"a": [HISTOGRAM]})
     assert (stats["a"].shape, stats["a"].elements, stats.histogram("a").total) == ((None, 8), 56, 8 * 18)
@@ -150,7 +157,7 @@ def test_nan_names_the_first_tensor_and_the_sample(value: float, words: str, bud
     source.feeds[3]["x"][1, 2] = value
     source.feeds[4]["x"][:] = np.nan
     with pytest.raises(DataError) as caught:
-        collect(mlp(), source, dict.fromkeys(["y", "b", "a"], [HISTOGRAM]), memory_budget=budget)
+        collect(mlp(), source, dict.fromkeys(["y", "b", "a"], (HISTOGRAM,)), memory_budget=budget)
     assert str(caught.value).startswith(f"s[3]: tensor 'a' holds {words} among 24 values (")
 
 
@@ -175,7 +182,7 @@ def test_tensors_without_floats_and_untaken_branches_are_left_out() -> None:
         }"""
     )
     feeds = [{"c": np.array(True), "x": np.float32([1, -3])}, {"c": np.array(True), "x": np.float32([2])}]
-    stats = collect(model, Samples(feeds), dict.fromkeys(["c", "n", "l", "e", "ghost"], [HISTOGRAM]))
+    stats = collect(model, Samples(feeds), dict.fromkeys(["c", "n", "l", "e", "ghost"], (HISTOGRAM,)))
     assert dict(stats.unseen) == {
         "c": "it does not hold floating-point numbers",
         "e": "its branch was not taken by any sample",
@@ -203,13 +210,13 @@ def test_progress_tells_the_total_when_one_reading_is_enough() -> None:
     collect(mlp(), samples(3), {"a": [HISTOGRAM]}, progress=lambda done, total: heard.append((done, total)))
     assert heard == [(1, 3), (2, 3), (3, 3)]
     heard.clear()
-    wanted = dict.fromkeys(["a", "b"], [HISTOGRAM])
+    wanted = dict.fromkeys(["a", "b"], (HISTOGRAM,))
     collect(mlp(), samples(2), wanted, memory_budget=1, progress=lambda done, total: heard.append((done, total)))
     assert heard == [(1, None), (2, None), (3, None), (4, None)]
 
 
 def test_halves_merge_to_the_whole() -> None:
-    model, source, wanted = mlp(), samples(6, rows=(2, 3)), dict.fromkeys(ALL, [HISTOGRAM, ChannelAbsMaxKind(-1)])
+    model, source, wanted = mlp(), samples(6, rows=(2, 3)), dict.fromkeys(ALL, (HISTOGRAM, ChannelAbsMaxKind(-1)))
     parts: list[Stats] = [collect(model, Samples(source.feeds[i::2]), wanted) for i in (0, 1)]
     whole = to_bytes(collect(model, source, wanted))
     assert to_bytes(parts[0].merge(parts[1])) == whole
@@ -231,7 +238,7 @@ class Source:
         for i in range(self.count):
             yield Sample({"x": np.full((1, 8, 256, 256), i / 1000, np.float32)}, None, str(i))
 
-stats = collect(model, Source(), dict.fromkeys("xabcy", [HISTOGRAM]))
+stats = collect(model, Source(), dict.fromkeys("xabcy", (HISTOGRAM,)))
 assert stats.histogram("a").total == Source.count << 19
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -30,7 +30,11 @@ g (bool c, bool d, float[N] x) => (float[N] y) {
 LOOP = """
 g (int64 n, bool c, float[2] x) => (float[2] y) {
     [turns] y = Loop (n, c, x) <
-        body = inner (int64 i, bool go, float[2] s) => (bool on, float[2] t) { on = Identity(go)  w = Add(s, s)  t = Abs(w) }
+        body = inner (int64 i, bool go, float[2] s) => (bool on, float[2] t) {
+            on = Identity(go)
+            w = Add(s, s)
+            t = Abs(w)
+        }
     >
 }
 """
