@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, ModelProto, TypeProto, ValueInfoProto, helper, numpy_helper, shape_inference
+from onnx import GraphProto, ModelProto, TypeProto, ValueInfoProto, helper, numpy_helper
 
 from qcompiler import ir
+from qcompiler.passes.prepare.infer_shapes import run_inference
 
 Array = npt.NDArray[Any]
 SMALL = 1024
@@ -30,11 +31,7 @@ FAILURES = 32
 def infer_types(model: ir.Model, nodes: Sequence[ir.Node]) -> dict[str, TypeProto]:
     """The types of what `nodes` compute, as they follow from the constants alone; empty where inference fails."""
     proto, _ = _submodel(model, nodes, {}, [])
-    try:
-        graph = shape_inference.infer_shapes(proto, data_prop=True).graph
-    except Exception:  # inference raises whatever its C++ code meets
-        return {}
-    return {info.name: info.type for info in graph.value_info}
+    return {info.name: info.type for info in run_inference(proto).value_info}
 
 
 @dataclass

@@ -20,6 +20,7 @@ from qcompiler.pipeline import GraphPass, PassRecord
 
 Shape = list[int | str | None]
 SHOWN = 3
+LONGEST_VALUE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def refine(model: ir.Model, record: PassRecord) -> list[str]:
     """Runs inference and writes what it finds; what a reader should know of it."""
     wrong: list[str] = []
     record.changes += _merge(model, infer(model), wrong)
-    if any(tensor.shape is None or tensor.dtype is None for tensor in computed(model)):
+    if any(tensor.dtype is None or not _static(tensor.shape) for tensor in computed(model)):
         record.changes += _merge(model, infer(model, stated=True), [])
     unknown = [tensor for tensor in computed(model) if tensor.dtype is None and tensor.type_proto is None]
     notes = [f"the file states a shape that the graph contradicts for {_some(wrong)}"] if wrong else []
@@ -65,12 +66,11 @@ def infer(model: ir.Model, *, stated: bool = False) -> dict[str, TypeProto]:
     proto = ir.skeleton(model)
     if not stated:
         _forget(proto.graph)
-    result = _run(proto)
     known = {dim for tensor in model.graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
     if stated:
         known |= {d for t in computed(model) for d in t.shape or () if isinstance(d, str)}
     found: dict[str, TypeProto] = {}
-    _collect(result.graph, found)
+    _collect(run_inference(proto), found)
     for type_proto in found.values():
         for dim in type_proto.tensor_type.shape.dim:
             if dim.HasField("dim_param") and dim.dim_param not in known:
@@ -93,13 +93,33 @@ def computed(model: ir.Model) -> list[ir.Variable]:
     return [tensor for node in model.all_nodes() for tensor in node.outputs if tensor.name]
 
 
-def _run(proto: ModelProto) -> ModelProto:
-    for data_prop in (True, False):
+def _static(shape: Shape | None) -> bool:
+    return shape is not None and all(isinstance(dim, int) for dim in shape)
+
+
+def run_inference(proto: ModelProto) -> GraphProto:
+    """The graph with all types that ONNX shape inference finds; an empty one where it fails as a whole.
+
+    Values are propagated, but not where a Concat makes them long: inference holds them as one object per element.
+    """
+    graph = GraphProto()
+    for data_prop in (False, True):
         try:
-            return shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=data_prop)
+            graph = shape_inference.infer_shapes(proto, data_prop=data_prop).graph
         except Exception:  # inference raises whatever its C++ code meets
-            continue
-    return ModelProto()
+            break
+        if _longest_concat(graph) > LONGEST_VALUE:
+            break
+    return graph
+
+
+def _longest_concat(graph: GraphProto) -> int:
+    """Elements of the longest vector that a Concat makes, as far as known."""
+    vectors = {output for node in graph.node if node.op_type == "Concat" for output in node.output}
+    types = (info.type for info in [*graph.value_info, *graph.output] if info.name in vectors)
+    lengths = [shape[0] for shape in map(dims, types) if shape is not None and len(shape) == 1]
+    here = [length for length in lengths if isinstance(length, int)]
+    return max([0, *here, *map(_longest_concat, _subgraphs(graph))])
 
 
 def _forget(graph: GraphProto) -> None:

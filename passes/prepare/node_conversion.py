@@ -124,6 +124,7 @@ def _ask(questions: Sequence[Question], old: int, new: int) -> dict[Question, No
     converted = version_converter.convert_version(
         helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION), new
     )
+    _constants_as_nodes(converted.graph)
     producer = {name: node for node in converted.graph.node for name in node.output if name}
     answers: dict[Question, Nodes] = {}
     for number, question in enumerate(questions):
@@ -139,6 +140,15 @@ def _ask(questions: Sequence[Question], old: int, new: int) -> dict[Question, No
         same = len(part.node) == 1 and _canonical(part.node[0]) == _canonical(question.parse().node[0])
         answers[question] = () if same else tuple(part.node)
     return answers
+
+
+def _constants_as_nodes(graph: GraphProto) -> None:
+    """Writes the initializers that the converter has added as Constant nodes, its usual way of adding constants."""
+    added = [tensor for tensor in graph.initializer if "." not in tensor.name]
+    nodes = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in added]
+    nodes += graph.node
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _check(converted: ModelProto, *, typed: bool) -> None:
