@@ -49,6 +49,7 @@ def inline_functions(proto: ModelProto) -> None:
         getattr(graph, entry).extend(getattr(proto.graph, entry))
     for tensor in [*proto.graph.initializer, *(sparse.values for sparse in proto.graph.sparse_initializer)]:
         graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0])
+    _give_defaults(skeleton, functions)
     versions = {plain_domain(opset.domain): opset.version for opset in proto.opset_import}
     convert = [function for function in skeleton.functions if not _same_opset(function, versions)]
     try:
@@ -74,6 +75,16 @@ def inline_functions(proto: ModelProto) -> None:
 
 def _key(domain: str, name: str, overload: str) -> Key:
     return plain_domain(domain), name, overload
+
+
+def _give_defaults(proto: ModelProto, functions: dict[Key, FunctionProto]) -> None:
+    """Writes default values of function attributes into the calls, since onnx's inlining drops them (seen in 1.23)."""
+    for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
+        for node in walk(iter(nodes)):
+            called = functions.get(_key(node.domain, node.op_type, node.overload))
+            if called is not None:
+                given = {attribute.name for attribute in node.attribute}
+                node.attribute.extend([default for default in called.attribute_proto if default.name not in given])
 
 
 def _same_opset(function: FunctionProto, versions: dict[str, int]) -> bool:
