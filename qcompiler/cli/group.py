@@ -17,7 +17,7 @@ import click
 from qcompiler.cli.show import fail
 from qcompiler.errors import QCompilerError
 
-INTERNAL, USAGE, INTERRUPTED = 1, 2, 130
+INTERNAL, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 OWN_OPTIONS = ("--help", "-h", "--version")
 
 
@@ -73,7 +73,7 @@ class QcompileGroup(click.Group):
             else:
                 status = fail(error.exit_status, str(error))
         except click.Abort:
-            status = fail(INTERRUPTED, "interrupted; nothing was written", word="")
+            status = fail(INTERRUPTED, "interrupted; nothing unfinished is left", word="")
         except MemoryError:
             status = fail(INTERNAL, "out of memory (fewer --samples do not help, a smaller --shape or memory_mib does)")
         except Exception:  # anything else is a fault of the compiler
@@ -86,6 +86,8 @@ class QcompileGroup(click.Group):
         """As click does, but an interrupt prints no empty line where there is no terminal."""
         try:
             return super().invoke(ctx)
+        except Terminated:
+            return fail(TERMINATED, "terminated; nothing unfinished is left", word="")
         except KeyboardInterrupt as error:
             if sys.stderr.isatty():
                 click.echo(err=True)  # behind the terminal's ^C
@@ -118,6 +120,9 @@ def internal() -> int:
     return fail(INTERNAL, "this is a fault of qcompile: please report it with the lines above and qcompile --version")
 
 
-def _terminate(number: int, _frame: Any) -> NoReturn:
-    """Ends as after an exception, so that unfinished output is removed."""
-    sys.exit(128 + number)
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception that nothing but an interrupt is mistaken for, so that unfinished output is removed."""
+
+
+def _terminate(_number: int, _frame: Any) -> NoReturn:
+    raise Terminated

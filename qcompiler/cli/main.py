@@ -34,10 +34,10 @@ EPILOG = """
 Exit status:
   0  done, and the contract holds where there is one
   1  a fault of qcompile: a traceback is printed, please report it
-  2  bad usage or input: one line says what and where; nothing is written
+  2  bad usage or input: one line says what and where; nothing is left behind
   3  the accuracy contract or the conformance gate failed; the best result is kept
   4  undecided: too few samples to say whether the contract holds
-  130  interrupted; nothing is written
+  130  interrupted; nothing unfinished is left
 
 \b
 The output folder appears whole or not at all. One that qcompile wrote is replaced;

@@ -131,9 +131,10 @@ def latency(outcome: Outcome, verdicts: Verdicts, threads: int) -> Latency:
 def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped: bool) -> CandidateLine:
     """One candidate."""
     judged, evaluation = outcome.judged, outcome.evaluation
+    methods = {decision.encoding.method for _, decision in candidate.plan.quantized() if decision.encoding is not None}
     return CandidateLine(
         candidate.precision,
-        candidate.method,
+        candidate.method if candidate.method in methods else "",
         finite(evaluation.value, 6) if evaluation else None,
         finite(judged.drop, 6),
         finite(judged.worst_sqnr_db),

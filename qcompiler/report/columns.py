@@ -87,7 +87,7 @@ def counted(number: float) -> str:
 
 def milliseconds(value: float) -> str:
     """Three significant digits: "0.812 ms", "12.3 ms"."""
-    return f"{value:.3g} ms" if value < 999.5 else f"{value:.0f} ms"
+    return f"{value:#.3g}".rstrip(".") + " ms" if value < 999.5 else f"{value:.0f} ms"
 
 
 def plural(count: int, word: str) -> str:

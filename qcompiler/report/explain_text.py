@@ -90,7 +90,7 @@ def encoding(entry: Any) -> str:
     if entry.get("range"):
         words.append(f"range {entry['range'][0]:.4g} to {entry['range'][1]:.4g}")
     if entry.get("same_as"):
-        words.append(f"same encoding as {entry['same_as']}")
+        words.append(f"same encoding as {shortened(entry['same_as'], 40)}")
     if entry["method"]:
         words.append(f"by {entry['method']}")
     if entry["sqnr_db"] is not None:

@@ -7,13 +7,15 @@ replaced only if it is empty or was written by qcompile (it holds a report.json)
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qcompiler.errors import OutputError
+from qcompiler.analysis import Stats
+from qcompiler.errors import DataError, OutputError
 from qcompiler.report.record import Artifact
 
 REPORT = "report.json"
@@ -53,6 +55,28 @@ def check_free(path: Path) -> None:
         if path.is_dir() and any(path.iterdir()) and not (path / REPORT).is_file():
             hint = "choose another -o, or empty it"
             raise OutputError("holds files that qcompile did not write", where=str(path), hint=hint)
+    except OSError as error:
+        raise OutputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def check_stats_file(path: Path) -> None:
+    """Makes sure, before the work, that statistics may be written to `path`.
+
+    Raises:
+        OutputError: it is a folder or something other than statistics, or there is no folder to write it to.
+    """
+    hint = "choose another -o"
+    try:
+        if path.is_dir():
+            raise OutputError("is a folder, not a file", where=str(path), hint=hint)
+        if path.exists():
+            Stats.load(path)
+        elif not path.parent.is_dir():
+            raise OutputError("there is no such folder", where=str(path.parent), hint=hint)
+        if not os.access(path.parent, os.W_OK):
+            raise OutputError("cannot be written: the folder is read-only", where=str(path), hint=hint)
+    except DataError as error:
+        raise OutputError("holds something that qcompile did not write", where=str(path), hint=hint) from error
     except OSError as error:
         raise OutputError(f"cannot be read: {error.strerror}", where=str(path)) from error
 

@@ -30,8 +30,9 @@ def facts_lines(facts: Mapping[str, Any], *, nodes: bool = False) -> Iterator[Li
     if nodes:
         yield Line("")
         yield Line("nodes after preparation (the names that --keep-float takes):", "title")
-        rows = [[node["op"], node["name"], _results(node)] for node in facts["prepared"]]
-        yield from map(Line, table(rows, indent=2))
+        width = max((len(node["op"]) for node in facts["prepared"]), default=0)
+        # one line a node, however long, so that names can be searched and copied
+        yield from (Line(f"  {n['op']:{width}}  {n['name']} -> {_results(n)}") for n in facts["prepared"])
 
 
 def _value(value: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Nodes that stayed float, grouped by reason.
 
-Reasons name nodes and tensors in quotes, so that reasons of one kind differ in their names only. They are one group:
-its reason reads "..." where the names differ.
+Reasons name operators, nodes and tensors, so that reasons of one kind differ in names only. They are one group: its
+reason reads "..." where names in quotes differ, and lists the operators where those differ.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from qcompiler.report.record import NodeLine
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_OPS_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,20 @@ def stayed_float(nodes: Iterable[NodeLine]) -> list[Group]:
     found: dict[str, list[NodeLine]] = {}
     for node in nodes:
         if node.precision == "float":
-            found.setdefault(_QUOTED.sub("'...'", node.reason), []).append(node)
-    groups = []
-    for general, members in found.items():
-        reasons = {node.reason for node in members}
-        ops = dict(Counter(node.op for node in members).most_common())
-        groups.append(Group(reasons.pop() if len(reasons) == 1 else general, tuple(n.name for n in members), ops))
+            found.setdefault(_general(node, "{op}"), []).append(node)
+    groups = [_group(members) for members in found.values()]
     return sorted(groups, key=lambda group: -len(group.nodes))
+
+
+def _general(node: NodeLine, op: str) -> str:
+    """The reason without names; `op` stands for the node's operator."""
+    return re.sub(rf"\b{re.escape(node.op)}\b", lambda _: op, _QUOTED.sub("'...'", node.reason))
+
+
+def _group(members: list[NodeLine]) -> Group:
+    ops = dict(Counter(node.op for node in members).most_common())
+    reason = members[0].reason
+    if any(node.reason != reason for node in members):
+        listed = ", ".join([*list(ops)[:_OPS_SHOWN], *(["..."] if len(ops) > _OPS_SHOWN else [])])
+        reason = _general(members[0], listed)
+    return Group(reason, tuple(node.name for node in members), ops)

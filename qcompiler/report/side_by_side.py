@@ -85,7 +85,7 @@ def comparison_lines(found: Comparison, top: int) -> Iterator[Line]:
     for line in worst[:top]:
         ratio = "equal" if line.sqnr_db == float("inf") else f"{line.sqnr_db:.1f}"
         numbers = [ratio, f"{line.cosine:.5f}", f"{line.worst:.3g}"]
-        rows.append([*numbers, shortened(line.tensor, 34), shortened(line.op or "input", 18)])
+        rows.append([*numbers, shortened(line.tensor, 32), shortened(line.op or "input", 18)])
     if worst:
         yield from map(Line, table(rows, right=(0, 1, 2)))
     if len(worst) > top:
@@ -200,7 +200,7 @@ def timing_lines(found: Timed) -> Iterator[Line]:
     for i, (name, timing) in enumerate(found.timings.items()):
         gain = found.speedups[name]
         ratio = "1" if i == 0 else f"{gain.ratio:.2f}x +- {gain.noise:.2f}"
-        rows.append([milliseconds(timing.median_ms), milliseconds(timing.min_ms), ratio, shortened(name, 44)])
+        rows.append([milliseconds(timing.median_ms), milliseconds(timing.min_ms), ratio, shortened(name, 38)])
     yield from map(Line, table(rows, right=(0, 1, 2)))
     text = f"{plural(found.threads, 'thread')}, ONNX Runtime, CPU; inputs: {found.feeds}"
     yield from (Line(line, "faint") for line in wrapped("", text))

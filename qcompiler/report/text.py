@@ -21,7 +21,6 @@ from qcompiler.report.reasons import stayed_float
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 
 SHOWN = 5
-_SHARES = frozenset({"top-1", "top1", "agreement", "accuracy"})
 _VERDICTS: dict[str, tuple[str, Style]] = {
     "holds": ("the contract holds", "good"),
     "broken": ("the contract is broken", "bad"),
@@ -58,9 +57,9 @@ def _title(report: Report) -> str:
     target, chosen = report.target, shipped(report)
     where = ":".join(str(target[key]) for key in ("name", "variant") if target.get(key))
     parts = [where, chosen.precision if chosen else str(target.get("precision", ""))]
-    if samples := report.calibration.get("samples"):
-        method = chosen.method if chosen else str(report.calibration.get("method", ""))
-        parts.append(f"{method or 'given'} ranges from {plural(int(samples), 'sample')}")
+    samples, method = int(report.calibration.get("samples") or 0), chosen.method if chosen else ""
+    if samples and method and all(line.method != "dynamic" for line in report.tensors):
+        parts.append(f"{method} ranges from {plural(samples, 'sample')}")
     name = PurePath(str(report.model.get("name") or report.model.get("path") or "model")).name
     return shortened(f"{name} -> {', '.join(part for part in parts if part)}", 80)
 
@@ -85,7 +84,8 @@ def _figures(report: Report) -> Iterator[Line]:
 
 def _accuracy(accuracy: Accuracy) -> list[str]:
     if accuracy.float is None or accuracy.quantized is None or accuracy.drop is None:
-        return ["accuracy", "-", "-", "not measured"]
+        judged = "neither labels nor class scores: judged by signal/noise" if accuracy.samples else "not measured"
+        return ["accuracy", "-", "-", judged]
     share = is_share(accuracy)
     points, unit = (100.0, " points") if share else (1.0, "")
     drop = f"drop {points * accuracy.drop:.2f}{unit}" if share else f"drop {accuracy.drop:.4g}"
@@ -93,8 +93,9 @@ def _accuracy(accuracy: Accuracy) -> list[str]:
         form = ".2f" if share else ".4g"
         drop += f" ({points * accuracy.ci_low:{form}} to {points * accuracy.ci_high:{form}})"
     words = [drop, f"{plural(accuracy.samples, 'sample')}", _VERDICTS.get(accuracy.verdict, (accuracy.verdict, ""))[0]]
+    title = "agreement" if accuracy.metric.startswith("top-1 agreement") else shortened(accuracy.metric, 20)
     return [
-        accuracy.metric,
+        title,
         metric_value(accuracy, accuracy.float),
         metric_value(accuracy, accuracy.quantized),
         ", ".join(word for word in words if word),
@@ -103,7 +104,7 @@ def _accuracy(accuracy: Accuracy) -> list[str]:
 
 def is_share(accuracy: Accuracy) -> bool:
     """Whether the metric is a share of samples, shown in percent."""
-    return accuracy.metric.split(" ")[0] in _SHARES
+    return accuracy.metric.split(" ")[0] == "top-1"
 
 
 def metric_value(accuracy: Accuracy, value: float) -> str:
@@ -138,16 +139,24 @@ def _nodes(report: Report, folder: str, shown: int) -> Iterator[Line]:
     if not ran:
         integer, floats = planned, len(report.nodes) - planned
     yield Line(f"nodes{by}: {integer} integer, {floats} float")
-    fallback = backend.get("fallback") or ()
-    for entry in list(fallback)[:shown]:
-        text = f"{entry.get('node')} was planned in integers and runs as {entry.get('runs_as')}: {entry.get('rule')}"
+    fallback = _fallback(report)
+    for text in fallback[:shown]:
         yield from (Line(line, "bad") for line in wrapped("  ", text))
+    yield from _more(len(fallback) - shown, "node", folder)
     groups = stayed_float(report.nodes) if planned else []
     if groups:
         yield Line("stayed float:")
         rows = [[str(len(g.nodes)), f"{g.reason} (e.g. {shortened(g.nodes[0], 40)})"] for g in groups[:shown]]
         yield from map(Line, table(rows, right=(0,), indent=2))
         yield from _more(len(groups) - shown, "reason", folder)
+
+
+def _fallback(report: Report) -> list[str]:
+    """Nodes that the backend computes in float although the plan has them in integers."""
+    return [
+        f"{entry.get('node')} was planned in integers and runs as {entry.get('runs_as')}: {entry.get('rule')}"
+        for entry in report.backend.get("fallback") or ()
+    ]
 
 
 def _more(left: int, word: str, folder: str) -> Iterator[Line]:
@@ -175,12 +184,14 @@ def _candidate(line: CandidateLine, accuracy: Accuracy) -> list[str]:
 
 
 def _notes(report: Report, shown: int) -> Iterator[Line]:
-    if report.notes:
+    said = _fallback(report)
+    notes = [note for note in report.notes if note not in said]
+    if notes:
         yield Line("notes:")
-    for note in report.notes[:shown]:
+    for note in notes[:shown]:
         yield from map(Line, wrapped("  - ", note))
-    if len(report.notes) > shown:
-        yield Line(f"  and {len(report.notes) - shown} more in report.json", "faint")
+    if len(notes) > shown:
+        yield Line(f"  and {len(notes) - shown} more in report.json", "faint")
 
 
 def _artifacts(report: Report, folder: str) -> Iterator[Line]:
