@@ -179,10 +179,12 @@ def calibrate(
     from qcompiler.analysis import HISTOGRAM, Stats, collect
     from qcompiler.data import open_source
     from qcompiler.frontend import front
+    from qcompiler.report.folder import check_stats_file
     from qcompiler.search.candidates import Drafter
 
     recipe, tell = recipe or Recipe(), progress or _silent
     backend, _ = backends.get(target)
+    check_stats_file(Path(output))
     frontend = front(Path(model), recipe.shapes)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
     drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
