@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
 from qcompiler.errors import PassError
-from qcompiler.ir.dag import reads, topological
+from qcompiler.ir.dag import reads, subgraphs, topological
 from qcompiler.ir.importer import untyped
 from qcompiler.ir.model import Model
 from qcompiler.ir.weights import Held
@@ -42,7 +42,7 @@ class Editor:
     Attributes:
         model: the whole model.
         graph: the graph being edited.
-        taken: every name in the model.
+        taken: every name in the model, once the first fresh one has been asked for.
         touched: nodes that were added or got other inputs, in order; for whoever clears it.
     """
 
@@ -51,10 +51,6 @@ class Editor:
     taken: set[str] = field(default_factory=set)
     touched: list[gs.Node] = field(default_factory=list)
     _places: dict[int, int] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.taken:
-            self.taken = self.model.names()
 
     # ---- questions
     def uses(self, tensor: gs.Tensor) -> list[Use]:
@@ -110,6 +106,8 @@ class Editor:
     # ---- names
     def fresh(self, hint: str) -> str:
         """A name that nothing in the model has, `hint` itself if free; the same edits give the same names."""
+        if not self.taken:
+            self.taken.update(self.model.names())
         name = hint
         while not name or name in self.taken:
             self.model.counter[hint] = self.model.counter.get(hint, 0) + 1
@@ -224,7 +222,7 @@ class Editor:
 
     def erase(self, node: gs.Node) -> None:
         """Removes a node and its uses, those of its subgraphs too; its outputs must have no use left."""
-        for subgraph in node.subgraphs():
+        for subgraph in subgraphs(node):
             inner = Editor(self.model, subgraph, self.taken)
             for child in list(subgraph.nodes):
                 inner.erase(child)
@@ -257,7 +255,7 @@ class Editor:
 
 def editors(model: Model) -> Iterator[Editor]:
     """An editor for each graph of the model, the main graph first; they share one set of names."""
-    taken = model.names()
+    taken: set[str] = set()
     return (Editor(model, graph, taken) for graph in list(model.graphs()))
 
 
