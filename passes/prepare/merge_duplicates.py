@@ -21,6 +21,8 @@ from qcompiler.pipeline import GraphPass, PassRecord
 
 CHUNK = 1 << 24
 """Bytes of a weight in memory at a time."""
+BEGINNING = 1 << 12
+"""Bytes by which most weights of the same shape already differ, so that the rest need not be read."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def _merge_constants(model: ir.Model, editors: dict[int, ir.Editor]) -> int:
     listed = {id(tensor) for graph in model.graphs() for tensor in [*graph.inputs, *graph.outputs]}
     for _, constant in visible:
         if id(constant) not in listed:
-            groups[_form(constant)].append(constant)
+            groups[_form(constant), _digest(constant, BEGINNING)].append(constant)
     digests = {id(c): _digest(c) for group in groups.values() if len(group) > 1 for c in group}
     home = {id(constant): graph for graph, constant in visible}
     around = _enclosing(model.graph, ())
@@ -79,8 +81,8 @@ def _form(constant: ir.Constant) -> Hashable:
     return str(constant.dtype), tuple(constant.shape)
 
 
-def _digest(constant: ir.Constant) -> bytes:
-    """A digest of the values."""
+def _digest(constant: ir.Constant, limit: int | None = None) -> bytes:
+    """A digest of the values, or of their first `limit` bytes."""
     values = ir.array(constant)
     digest = hashlib.blake2b(digest_size=32)
     if values.dtype == object:
@@ -88,7 +90,7 @@ def _digest(constant: ir.Constant) -> bytes:
             text = item if isinstance(item, bytes) else str(item).encode("utf-8", "surrogateescape")
             digest.update(len(text).to_bytes(8, "little") + text)
         return digest.digest()
-    flat = values.reshape(-1).view(np.uint8)
+    flat = values.reshape(-1).view(np.uint8)[:limit]
     for start in range(0, flat.size, CHUNK):
         digest.update(flat[start : start + CHUNK].data)
     return digest.digest()
