@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -59,7 +60,9 @@ class QcompileGroup(click.Group):
         """Runs a command line and exits with the status that the help states."""
         if not standalone_mode:
             return super().main(args, prog_name or "qcompile", complete_var, standalone_mode=False, **extra)
-        previous = signal.signal(signal.SIGTERM, _terminate)
+        # only the main thread may say what a signal does
+        in_main = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGTERM, _terminate) if in_main else None
         try:
             status = super().main(args, prog_name or "qcompile", complete_var, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -79,7 +82,8 @@ class QcompileGroup(click.Group):
         except Exception:  # anything else is a fault of the compiler
             status = internal()
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            if in_main:
+                signal.signal(signal.SIGTERM, previous)
         sys.exit(int(status or 0))
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -22,10 +22,9 @@ from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 
 SHOWN = 5
 _VERDICTS: dict[str, tuple[str, Style]] = {
-    "holds": ("the contract holds", "good"),
-    "broken": ("the contract is broken", "bad"),
+    "holds": ("holds", "good"),
+    "broken": ("broken: the metric falls by more than --max-drop", "bad"),
     "undecided": ("undecided: too few samples to say", "bad"),
-    "informative": ("", ""),
 }
 
 
@@ -76,10 +75,10 @@ def _figures(report: Report) -> Iterator[Line]:
     rows = [["", "float", "quantized", ""], _accuracy(accuracy)]
     rows += _fidelity(accuracy)
     rows += [_latency(latency), ["weights", size(before), size(after), ratio]]
-    style = _VERDICTS.get(accuracy.verdict, ("", ""))[1]
-    verdict = _VERDICTS.get(accuracy.verdict, (accuracy.verdict, ""))[0]
-    for line in table(rows, right=(1, 2)):
-        yield Line(line, style if verdict and verdict in line else "")
+    verdict, style = _VERDICTS.get(accuracy.verdict, ("", ""))
+    rows += [["contract", "", "", verdict]] if verdict else []
+    for row, block in zip(rows, blocks(rows, right=(1, 2)), strict=True):
+        yield from (Line(line, style if row[0] == "contract" else "") for line in block)
 
 
 def _accuracy(accuracy: Accuracy) -> list[str]:
@@ -92,13 +91,12 @@ def _accuracy(accuracy: Accuracy) -> list[str]:
     if accuracy.ci_low is not None and accuracy.ci_high is not None:
         form = ".2f" if share else ".4g"
         drop += f" ({points * accuracy.ci_low:{form}} to {points * accuracy.ci_high:{form}})"
-    words = [drop, f"{plural(accuracy.samples, 'sample')}", _VERDICTS.get(accuracy.verdict, (accuracy.verdict, ""))[0]]
     title = "agreement" if accuracy.metric.startswith("top-1 agreement") else shortened(accuracy.metric, 20)
     return [
         title,
         metric_value(accuracy, accuracy.float),
         metric_value(accuracy, accuracy.quantized),
-        ", ".join(word for word in words if word),
+        f"{drop}, {plural(accuracy.samples, 'sample')}",
     ]
 
 
