@@ -1,9 +1,9 @@
 """Streams the values of intermediate tensors, sample by sample, within a memory budget.
 
 The tensors are taken in topological order, as many as fit; the rest follow in further readings of the samples. Where
-shapes vary, a sample larger than all before is first asked for its shapes alone; if the group would outgrow the budget,
-its last tensors are given back (`Shed`) and wait for the next reading. So memory is bounded by the budget, whatever the
-number of samples, and the values are the same for every budget (see `observe`: witnesses).
+shapes vary, a sample that may exceed the budget is first asked for its shapes alone; if the group would outgrow the
+budget, its last tensors are given back (`Shed`) and wait for the next reading. So memory is bounded by the budget,
+whatever the number of samples, and the values are the same for every budget (see `observe`: witnesses).
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from qcompiler.data import Sample
 from qcompiler.errors import DataError
 
 Array = npt.NDArray[Any]
+
+# For a session that runs once.
+_QUICK = SessionConfig("off", entries=(("session.disable_prepacking", "1"),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,18 +96,18 @@ class Tap:
 
     def _reading(self, waiting: tuple[str, ...]) -> Iterator[Seen | Shed | Complete]:
         group, runner, outputs = waiting, None, dict[str, str]()
-        largest, count = -1, 0
+        measured: Sample | None = None
+        total = count = 0
         for sample in self.source:
-            extent = sum(array.size for array in sample.feed.values())
-            if extent > largest:
-                largest = extent
-                fitting = self._fitting(group, sample)
-                if runner is None or len(fitting) < len(group):
-                    if runner is not None:
+            if measured is None or total * _growth(measured, sample) > self.budget:
+                fitting, total = self._fitting(group, sample)
+                if measured is None or len(fitting) < len(group):
+                    if measured is not None:
                         yield Shed(group[len(fitting) :])
                     group = fitting
                     runner = None
                     runner, outputs = self._open(group)
+                measured = sample
             yield Seen(sample, count, self._values(runner, outputs, group, sample))
             count += 1
         if not count:
@@ -124,15 +127,16 @@ class Tap:
         results = runner.run(sample.feed, sample=sample.name) if runner is not None else {}
         return {name: results[outputs[name]] if name in outputs else sample.feed[name] for name in group}
 
-    def _fitting(self, group: tuple[str, ...], sample: Sample) -> tuple[str, ...]:
-        """As many of the group's first tensors as the budget allows on this sample, at least one."""
+    def _fitting(self, group: tuple[str, ...], sample: Sample) -> tuple[tuple[str, ...], int]:
+        """As many of the group's first tensors as the budget allows on this sample, at least one; and their bytes."""
         sizes = self._sizes(sample)
         total = 0
         for count, name in enumerate(group):
-            total += self.overhead + sizes.get(name, 0)
-            if total > self.budget and count:
-                return group[:count]
-        return group
+            more = self.overhead + sizes.get(name, 0)
+            if total + more > self.budget and count:
+                return group[:count], total
+            total += more
+        return group, total
 
     def _sizes(self, sample: Sample) -> dict[str, int]:
         """Bytes of each tensor on a sample; inputs take none.
@@ -146,7 +150,7 @@ class Tap:
             unknown = [name for name in self._all if name not in sizes and name not in self._inputs]
             if unknown:
                 seen = observed(self.model, unknown, show="shape")
-                runner = Runner(seen.payload, self.config, outputs=list(seen.outputs.values()))
+                runner = Runner(seen.payload, _QUICK, outputs=list(seen.outputs.values()))
                 found = runner.run(sample.feed, sample=sample.name)
                 sizes |= {name: 4 * math.prod(map(int, found[output])) for name, output in seen.outputs.items()}
             self._known[shapes] = sizes
@@ -164,6 +168,12 @@ def known_count(source: Iterable[Sample]) -> int | None:
 def no_samples(source: Iterable[Sample]) -> DataError:
     """What to raise where there is nothing to run on."""
     return DataError("holds no samples", where=str(getattr(source, "description", "") or "data"))
+
+
+def _growth(before: Sample, now: Sample) -> float:
+    """By how much the tensors of a model may have grown: with the square of its inputs, as in attention."""
+    ratios = (array.size / max(before.feed[name].size, 1) for name, array in now.feed.items() if name in before.feed)
+    return max(1.0, *ratios, 1.0) ** 2
 
 
 def _declared_sizes(model: ir.Model, sample: Sample) -> dict[str, int]:
