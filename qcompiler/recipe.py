@@ -43,7 +43,7 @@ class Recipe:
         samples: how many calibration samples to use at most; None takes all.
         shapes: values of dynamic dimensions, or whole shapes of inputs.
         sqnr_floor: a result with an output whose signal-to-noise ratio is under this many dB is broken.
-        bench_seconds: time to spend on each latency comparison; 0 measures nothing and trusts the table.
+        bench_seconds: time to spend on measuring latency, about; 0 measures nothing and trusts the table.
         memory_mib: memory that observed values may take at once while calibrating.
         threads: threads of the runtime, for measuring and for calibrating.
     """
@@ -58,7 +58,7 @@ class Recipe:
     samples: int | None = None
     shapes: Mapping[str, str] = field(default_factory=dict)
     sqnr_floor: float = 5.0
-    bench_seconds: float = 4.0
+    bench_seconds: float = 6.0
     memory_mib: int = 512
     threads: int = 1
 

@@ -88,7 +88,7 @@ def judge(
         candidates: the last one is the float model.
         source: samples to judge by; None measures no accuracy.
         max_drop, confidence, floor, metric: as in the recipe.
-        seconds: time for each model in the latency comparison; 0 measures none.
+        seconds: time for the latency comparison in all, about; 0 measures none.
         threads: of the runtime.
         bench_feeds: what latency is measured on.
         tell: called after every sample.
@@ -105,7 +105,7 @@ def judge(
         evaluations = evaluate(reference, runners, source, metric=metric, progress=tell)
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
-        timings = measure({"given": reference, **runners}, bench_feeds, seconds=seconds)
+        timings = measure({"given": reference, **runners}, bench_feeds, seconds=seconds / (len(runners) + 1))
     outcomes = []
     for i, candidate in enumerate(candidates):
         evaluation, timing = evaluations.get(str(i)), timings.get(str(i))
