@@ -99,9 +99,8 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one(arguments.one[0], int(arguments.one[1]))))
         return
-    print(
-        f"{'model':18} {'tensors':>7} {'MiB at 32':>10} {'MiB at 256':>10} {'ratio':>6} {'time':>6} {'ranges s':>8}  halves"
-    )
+    heads = ("tensors", "MiB at 32", "MiB at 256", "ratio", "time", "ranges s")
+    print(f"{'model':18} " + " ".join(f"{head:>10}" for head in heads) + "  halves")
     for name in arguments.names:
         rows = {}
         for count in (32, 256):
@@ -110,8 +109,8 @@ def main() -> None:
             rows[count] = json.loads(done.stdout)
         small, large = rows[32], rows[256]
         print(
-            f"{name:18} {large['tensors']:7.0f} {small['peak']:10.0f} {large['peak']:10.0f} "
-            f"{large['peak'] / small['peak']:6.3f} {large['collect'] / large['plain']:6.2f} {large['ranges']:8.2f}  "
+            f"{name:18} {large['tensors']:10.0f} {small['peak']:10.0f} {large['peak']:10.0f} "
+            f"{large['peak'] / small['peak']:10.3f} {large['collect'] / large['plain']:10.2f} {large['ranges']:10.2f}  "
             f"{'equal' if halves(name, 32) else 'DIFFERENT'}",
             flush=True,
         )

@@ -81,10 +81,6 @@ def main() -> None:
             f"{name:24} {done.returncode:4} {shipped:8} {gain or 0:8.2f} {seconds:8.1f}  {done.stderr[:160]}",
             flush=True,
         )
-        for line in report.get("candidates", []):
-            print(
-                f"    {line['precision']:6} {line['method']:10} {line['worst_sqnr_db']} {line['speedup']} {line['reason']}"
-            )
 
 
 if __name__ == "__main__":
