@@ -140,9 +140,11 @@ def import_node(proto: NodeProto, scope: Tensors, values: Values) -> gs.Node:
     def find(name: str) -> gs.Tensor:
         if not name:
             return gs.Variable.empty()
-        if name not in scope:
-            here[name] = untyped(name)
-        return scope[name]
+        for names in scope.maps:
+            if name in names:
+                return names[name]
+        here[name] = untyped(name)
+        return here[name]
 
     node = gs.Node(
         proto.op_type,

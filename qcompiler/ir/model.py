@@ -11,6 +11,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import GraphProto, ModelProto, TensorProto
 
+from qcompiler.ir.dag import subgraphs
 from qcompiler.ir.exporter import Store, declared, export_graph
 from qcompiler.ir.importer import import_graph, remainder
 from qcompiler.ir.weights import Lazy, nbytes, to_proto
@@ -124,7 +125,7 @@ class Model:
         while stack:
             graph = stack.pop()
             yield graph
-            stack.extend(reversed([sub for node in graph.nodes for sub in node.subgraphs()]))
+            stack.extend(reversed([sub for node in graph.nodes for sub in subgraphs(node)]))
 
     def all_nodes(self) -> Iterator[gs.Node]:
         """Nodes of every graph."""

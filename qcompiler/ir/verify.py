@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import onnx_graphsurgeon as gs
 
 from qcompiler.errors import VerifyError
-from qcompiler.ir.dag import topological
+from qcompiler.ir.dag import subgraphs, topological
 from qcompiler.ir.exporter import declared
 from qcompiler.ir.model import Model
 
@@ -20,32 +20,29 @@ def verify(model: Model) -> None:
         VerifyError: naming the node or tensor that breaks an invariant.
         ModelError: a cycle.
     """
-    _check_names(model)
-    _check_consumers(model)
+    graphs = list(model.graphs())
+    _check_names(graphs)
+    _check_consumers([node for graph in graphs for node in graph.nodes])
     _check_scope(model.graph, set())
-    for graph in model.graphs():
+    for graph in graphs:
         topological(graph)
 
 
-def _check_names(model: Model) -> None:
-    """Names of nodes and of tensors are unique in the whole model, and no node or output is in two places."""
+def _check_names(graphs: list[gs.Graph]) -> None:
+    """Names of nodes and of tensors are unique in the whole model, and so no node is listed twice."""
     nodes: set[str] = set()
-    places: set[int] = set()
     tensors: dict[str, gs.Tensor] = {}
-    for graph in model.graphs():
+    for graph in graphs:
         for node in graph.nodes:
             if not node.name or node.name in nodes:
                 raise VerifyError("node name is empty or used twice", where=repr(node.name))
             nodes.add(node.name)
-            places.add(id(node))
             for tensor in [*node.inputs, *node.outputs]:
                 _check_name(tensor, tensors)
         for tensor in [*graph.inputs, *graph.outputs, *declared(graph)]:
             if not tensor.name:
                 raise VerifyError("input, output or constant has no name", where=graph.name)
             _check_name(tensor, tensors)
-    if len(places) < len(nodes):
-        raise VerifyError("a node is listed twice", where=model.graph.name)
 
 
 def _check_name(tensor: gs.Tensor, tensors: dict[str, gs.Tensor]) -> None:
@@ -53,13 +50,13 @@ def _check_name(tensor: gs.Tensor, tensors: dict[str, gs.Tensor]) -> None:
         raise VerifyError("two tensors share this name", where=tensor.name)
 
 
-def _check_consumers(model: Model) -> None:
+def _check_consumers(nodes: list[gs.Node]) -> None:
     """What nodes say of tensors is what tensors say of nodes."""
     listed: Counter[tuple[int, int]] = Counter()
     reads: Counter[tuple[int, int]] = Counter()
     seen: dict[int, gs.Tensor] = {}
     names: dict[int, str] = {}
-    for node in model.all_nodes():
+    for node in nodes:
         names[id(node)] = node.name
         for tensor in node.inputs:
             if tensor.name:
@@ -88,7 +85,7 @@ def _check_scope(graph: gs.Graph, outer: set[int]) -> None:
     visible = own | outer if outer else own
     for node in graph.nodes:
         _check_visible(node.inputs, visible, node.name)
-        for subgraph in node.subgraphs():
+        for subgraph in subgraphs(node):
             _check_scope(subgraph, visible)
     for output in graph.outputs:
         if id(output) not in own:
