@@ -125,7 +125,7 @@ def compile(
         only_given=calibration.source is None and calibration.stats is None,
         instruments=tuple(frontend.pipeline.instruments),
     )
-    candidates = [*quantized(drafter, frontend, calibration, recipe, tell), drafter.floating()]
+    candidates = [*quantized(drafter, frontend, calibration, recipe, tell), *drafter.floating(frontend.original)]
     tell("judge", 0, None)
     verdicts = judge(
         frontend.original,

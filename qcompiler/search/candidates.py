@@ -101,10 +101,15 @@ class Drafter:
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
         plan = pipeline.plan(model, draft.plan, [Encode(stats, method, methods), ShareConcat(), DeriveBias()])
-        pipeline.graph(model, [Materialise(plan), EliminateDead()])
+        pipeline.graph(model, [Materialise(plan), *self.backend.legalise(plan.nodes), EliminateDead()])
         return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace)
 
-    def floating(self) -> Candidate:
-        """The prepared model itself."""
-        nodes = {node.name: NodePlan("float", "float", "the compile ships float") for node in self.prepared.nodes}
-        return Candidate("float", "", self.prepared, self.prepared, QuantPlan({}, nodes))
+    def floating(self, original: ir.Model) -> tuple[Candidate, Candidate]:
+        """The prepared model, and the model as given: what is shipped where nothing quantized is better."""
+        fused = Candidate("float", "fused", self.prepared, self.prepared, QuantPlan({}, float_nodes(self.prepared)))
+        return fused, Candidate("float", "as given", original, original, QuantPlan({}, float_nodes(original)))
+
+
+def float_nodes(model: ir.Model) -> dict[str, NodePlan]:
+    """The decision for every node of a model that is not quantized."""
+    return {node.name: NodePlan("float", "float", "the compile ships float") for node in model.nodes}

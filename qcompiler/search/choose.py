@@ -19,6 +19,7 @@ COLLAPSE = 0.02
 AGREEMENT_COLLAPSE = 0.10
 NEAR = 10.0
 NEARLY_EQUAL = 1.05
+FLOAT_NOISE = 0.02
 
 Verdict = Literal["holds", "broken", "undecided", "informative", "not measured"]
 
@@ -98,10 +99,11 @@ def verdict(judged: Judged, max_drop: float | None) -> Verdict:
 
 
 def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -> Choice:
-    """The candidate to ship; the last one is the float model, which is never broken."""
+    """The candidate to ship; the last ones are float models, which are never broken, the very last one as given."""
     reasons: dict[int, str] = {}
     open_: list[int] = []
-    bar = max(1.0, candidates[-1].speedup or 1.0)
+    floats = [judged for judged in candidates if judged.precision == "float"]
+    bar = max(1.0, *(judged.speedup or 1.0 for judged in floats))
     for index, judged in enumerate(candidates):
         reason = breakage(judged, max_drop, floor)
         if reason is not None:
@@ -112,16 +114,19 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
         else:
             open_.append(index)
     quantized = [i for i in open_ if candidates[i].precision != "float"]
-    best = open_[-1]
     if quantized:
         top = max(candidates[i].speedup or 0.0 for i in quantized)
         best = next(i for i in quantized if (candidates[i].speedup or 0.0) * NEARLY_EQUAL >= top)
+    else:
+        # rewriting must pay, too: a float model that became slower gives way to the model as given
+        unharmed = (i for i in open_ if (candidates[i].speedup or 1.0) >= 1 - max(candidates[i].noise, FLOAT_NOISE))
+        best = next(unharmed, open_[-1])
     for index in open_:
         judged = candidates[index]
         speed = "" if judged.speedup is None else f" ({judged.speedup:.2f} times)"
         if index == best:
-            only = len(candidates) > 1 and judged.precision == "float"
-            reasons[index] = "shipped: no quantized candidate is left" if only else f"shipped: the fastest{speed}"
+            alone = judged.precision == "float" and len(floats) < len(candidates)
+            reasons[index] = "shipped: no quantized candidate is left" if alone else f"shipped: the fastest{speed}"
         else:
             reasons[index] = f"not faster than the shipped one{speed}"
     broken = tuple(i for i in range(len(candidates)) if reasons[i].startswith("broken"))

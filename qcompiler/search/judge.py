@@ -85,7 +85,7 @@ def judge(
 
     Args:
         original: the model as given.
-        candidates: the last one is the float model.
+        candidates: the last ones are the float model and the model as given.
         source: samples to judge by; None measures no accuracy.
         max_drop, confidence, floor, metric: as in the recipe.
         seconds: time for the latency comparison in all, about; 0 measures none.
@@ -99,21 +99,26 @@ def judge(
     """
     config = SessionConfig(threads=threads)
     reference = Runner(original, config)
-    runners = {str(i): Runner(candidate.model, config) for i, candidate in enumerate(candidates)}
+    runners = {
+        str(i): reference if candidate.model is original else Runner(candidate.model, config)
+        for i, candidate in enumerate(candidates)
+    }
     evaluations: Mapping[str, Evaluation] = {}
     if source is not None:
         evaluations = evaluate(reference, runners, source, metric=metric, progress=tell)
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
-        timings = measure({"given": reference, **runners}, bench_feeds, seconds=seconds / (len(runners) + 1))
+        others = {name: runner for name, runner in runners.items() if runner is not reference}
+        timings = measure({"given": reference, **others}, bench_feeds, seconds=seconds / (len(others) + 1))
     outcomes = []
     for i, candidate in enumerate(candidates):
-        evaluation, timing = evaluations.get(str(i)), timings.get(str(i))
+        name = "given" if candidate.model is original else str(i)
+        evaluation, timing = evaluations.get(str(i)), timings.get(name)
         drop = drop_of(evaluation, confidence)
         judged = judged_of(candidate.precision, evaluation, drop, timings.get("given"), timing)
         broken_at = ""
         if source is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
-            broken_at = name_of_break(candidates[-1].model, candidate.model, source, floor)
+            broken_at = name_of_break(candidates[-2].model, candidate.model, source, floor)
         outcomes.append(Outcome(evaluation, drop, timing, judged, broken_at))
     choice = choose([outcome.judged for outcome in outcomes], max_drop, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice)
