@@ -104,6 +104,15 @@ def of(values: np.ndarray) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
+def many_sparse(model: ModelProto) -> None:
+    """Ten sparse initializers of 48 MiB each."""
+    model.graph.sparse_initializer[0].dims[0] = 3 << 20
+    for i in range(9):
+        other = model.graph.sparse_initializer.add()
+        other.CopyFrom(model.graph.sparse_initializer[0])
+        other.values.name = f"w{i + 1}"
+
+
 UNARY = "g (float[2] x) => (float[2] y) {{ [n1] {} }}"
 
 MODELS: dict[str, tuple[ModelProto, str]] = {
@@ -229,7 +238,19 @@ MODELS: dict[str, tuple[ModelProto, str]] = {
     ),
     "absurd": (
         changed(plain, lambda m: weight(m).dims.__setitem__(slice(None), [1 << 62, 1 << 62])),
-        f"w: tensor of type float and shape [{1 << 62}, {1 << 62}] needs {1 << 124} values and holds 12",
+        f"w: no array can have the shape [{1 << 62}, {1 << 62}]",
+    ),
+    "empty and absurd": (
+        changed(lambda: of(np.zeros((0, 3), np.float32)), lambda m: weight(m).dims.__setitem__(1, 1 << 62)),
+        f"w: no array can have the shape [0, {1 << 62}]",
+    ),
+    "rank": (
+        changed(lambda: of(np.zeros(1, np.float32)), lambda m: weight(m).dims.extend([1] * 70)),
+        f"w: no array can have the shape {[1] * 71}",
+    ),
+    "large": (
+        changed(plain, lambda m: weight(m).dims.__setitem__(0, 1 << 40)),
+        f"w: tensor of type float and shape [{1 << 40}, 3] needs {3 << 40} values and holds 12",
     ),
     "negative": (
         changed(plain, lambda m: weight(m).dims.__setitem__(0, -4)),
@@ -251,8 +272,9 @@ MODELS: dict[str, tuple[ModelProto, str]] = {
     ),
     "sparse, huge": (
         changed(sparse, lambda m: m.graph.sparse_initializer[0].dims.__setitem__(0, 1 << 40)),
-        f"w: sparse initializer of shape [{1 << 40}, 4] is too large to expand",
+        "w: sparse initializers are too large to expand",
     ),
+    "sparse, many": (changed(sparse, lambda m: many_sparse(m)), "w5: sparse initializers are too large to expand"),
     "sparse, outside": (
         changed(sparse, lambda m: m.graph.sparse_initializer[0].dims.__setitem__(0, 2)),
         "w: sparse initializer has an index outside its shape",

@@ -7,91 +7,29 @@ Intermediate Representation".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper
 
 from qcompiler.errors import ModelError
 from qcompiler.ir.external import external_span
-from qcompiler.ir.weights import BITS, byte_size
-
-# The first IR version whose models declare their opsets.
-OPSET_IR_VERSION = 3
+from qcompiler.ir.header import plain_domain
+from qcompiler.ir.weights import BITS, DENSE_LIMIT, byte_size
 
 # Operators that ONNX Runtime knows in the ONNX domain beside the standard, or before it; its own tools write them.
 RUNTIME_OPERATORS = frozenset({"SimplifiedLayerNormalization", "LayerNormalization"})
 
+# What NumPy can address.
+MAX_RANK = 64
+MAX_VALUES = 1 << 58
+
 # Elements of the typed field that one value takes; elsewhere a value takes one.
 _PER_VALUE: dict[int, int] = {TensorProto.COMPLEX64: 2, TensorProto.COMPLEX128: 2}
 _KNOWN_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
-
-
-def check_text(message: Any) -> None:
-    """Refuses names and other strings, however deep, that are not UTF-8; protobuf hands them out as bytes.
-
-    Raises:
-        ModelError: there is one.
-    """
-    if isinstance(message, TensorProto):
-        fields = [(message.DESCRIPTOR.fields_by_name["name"], message.name), *_entries(message)]
-    else:
-        fields = message.ListFields()
-    for entry, value in fields:
-        several = (value,) if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
-        if entry.type == entry.TYPE_STRING and any(isinstance(text, bytes) for text in several):
-            raise ModelError(f"{entry.name} is not valid UTF-8: {next(t for t in several if isinstance(t, bytes))!r}")
-        if entry.type == entry.TYPE_MESSAGE:
-            for part in several:
-                check_text(part)
-
-
-def _entries(tensor: TensorProto) -> list[tuple[Any, Any]]:
-    """The fields of a tensor that hold text, without touching its values."""
-    names = ("doc_string", "external_data", "metadata_props")
-    return [(tensor.DESCRIPTOR.fields_by_name[name], getattr(tensor, name)) for name in names]
-
-
-def plain_domain(domain: str) -> str:
-    """The domain with "ai.onnx" under its shorter name."""
-    return "" if domain == "ai.onnx" else domain
-
-
-def check_header(proto: ModelProto) -> dict[str, int]:
-    """The opset of each domain.
-
-    Raises:
-        ModelError: no graph, no or unknown versions.
-    """
-    if not proto.HasField("graph"):
-        raise ModelError("this is not an ONNX model: it has no graph")
-    if proto.ir_version < OPSET_IR_VERSION:
-        raise ModelError(
-            f"IR version {proto.ir_version} is not supported" if proto.ir_version else "the model has no IR version",
-            hint=f"export the model with IR version {OPSET_IR_VERSION} or later",
-        )
-    if proto.ir_version > onnx.IR_VERSION:
-        raise ModelError(
-            f"IR version {proto.ir_version} is newer than the installed onnx package knows ({onnx.IR_VERSION})",
-            hint="upgrade onnx, or export the model for an older version",
-        )
-    opsets: dict[str, int] = {}
-    for entry in proto.opset_import:
-        domain = plain_domain(entry.domain)
-        if opsets.setdefault(domain, entry.version) != entry.version:
-            raise ModelError(f"opset of domain {domain or 'ai.onnx'!r} is given twice, with different versions")
-    newest = onnx.defs.onnx_opset_version()
-    if not opsets:
-        raise ModelError("the model declares no opset", hint="export it again, or set opset_import")
-    if not 0 < opsets.get("", newest) <= newest:
-        raise ModelError(
-            f"opset {opsets['']} is not one that the installed onnx package knows (1 to {newest})",
-            hint="upgrade onnx, or export the model for an older opset",
-        )
-    return opsets
 
 
 @dataclass
@@ -124,11 +62,14 @@ class Check:
     Attributes:
         opsets: version of each domain.
         base_dir: folder of external data.
+        known: operators found good so far.
+        dense_bytes: what the sparse initializers so far need when expanded.
     """
 
     opsets: dict[str, int]
     base_dir: Path | None
     known: set[tuple[str, str]] = field(default_factory=set)
+    dense_bytes: int = 0
 
     def graph(self, graph: GraphProto, outer: Names | None = None) -> None:
         """Checks one graph and those inside it.
@@ -146,6 +87,9 @@ class Check:
                     raise ModelError("sparse initializer of this kind is not supported", where=sparse.values.name)
                 self.tensor(part)
             _define(sparse.values.name, names.here, "initializer")
+            self.dense_bytes += byte_size(sparse.values.data_type, [abs(d) for d in sparse.dims])
+            if self.dense_bytes > DENSE_LIMIT:
+                raise ModelError("sparse initializers are too large to expand", where=sparse.values.name)
         self.inputs(graph, names)
         for node in graph.node:
             for name in filter(None, node.output):
@@ -233,6 +177,8 @@ class Check:
             raise ModelError(f"unknown element type {tensor.data_type}", where=where)
         if any(d < 0 for d in tensor.dims):
             raise ModelError(f"tensor has a negative dimension in its shape {list(tensor.dims)}", where=where)
+        if len(tensor.dims) > MAX_RANK or math.prod(max(d, 1) for d in tensor.dims) > MAX_VALUES:
+            raise ModelError(f"no array can have the shape {list(tensor.dims)}", where=where)
         if tensor.HasField("segment"):
             raise ModelError("tensors in segments are not supported", where=where)
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -279,9 +225,7 @@ def _missing(op: str, domain: str, version: int) -> str:
 
 def _amounts(tensor: TensorProto) -> tuple[int, int, str]:
     """What a tensor holds and what its type and shape need, in bytes or values."""
-    count = 1
-    for size in tensor.dims:
-        count *= size
+    count = math.prod(tensor.dims)
     if tensor.data_type == TensorProto.STRING:
         return len(tensor.string_data), count, "strings"
     if tensor.HasField("raw_data"):

@@ -13,7 +13,7 @@ import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, inliner
 
 from qcompiler.errors import ModelError
-from qcompiler.ir.check import plain_domain
+from qcompiler.ir.header import plain_domain
 
 NODE_LIMIT = 1_000_000
 

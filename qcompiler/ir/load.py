@@ -13,9 +13,10 @@ import onnx
 from onnx import ModelProto, TensorProto
 
 from qcompiler.errors import ModelError
-from qcompiler.ir.check import RUNTIME_OPERATORS, Check, check_header, check_text
+from qcompiler.ir.check import RUNTIME_OPERATORS, Check
 from qcompiler.ir.dag import topological
 from qcompiler.ir.functions import inline_functions, walk
+from qcompiler.ir.header import check_header, check_text
 from qcompiler.ir.model import Model
 from qcompiler.ir.weights import describe
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 BITS: dict[int, int] = {number: _PACKED[name] for name, number in TensorProto.DataType.items() if name in _PACKED}
 
-# The largest dense form that a sparse initializer is expanded to, in bytes.
+# The largest dense form that the sparse initializers of a model are expanded to, in bytes.
 DENSE_LIMIT = 1 << 28
 
 
