@@ -134,7 +134,7 @@ def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped:
     methods = {decision.encoding.method for _, decision in candidate.plan.quantized() if decision.encoding is not None}
     return CandidateLine(
         candidate.precision,
-        candidate.method if candidate.method in methods else "",
+        candidate.method if candidate.precision == "float" or candidate.method in methods else "",
         finite(evaluation.value, 6) if evaluation else None,
         finite(judged.drop, 6),
         finite(judged.worst_sqnr_db),

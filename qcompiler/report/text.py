@@ -57,7 +57,7 @@ def _title(report: Report) -> str:
     where = ":".join(str(target[key]) for key in ("name", "variant") if target.get(key))
     parts = [where, chosen.precision if chosen else str(target.get("precision", ""))]
     samples, method = int(report.calibration.get("samples") or 0), chosen.method if chosen else ""
-    if samples and method and all(line.method != "dynamic" for line in report.tensors):
+    if samples and method and report.tensors and all(line.method != "dynamic" for line in report.tensors):
         parts.append(f"{method} ranges from {plural(samples, 'sample')}")
     name = PurePath(str(report.model.get("name") or report.model.get("path") or "model")).name
     return shortened(f"{name} -> {', '.join(part for part in parts if part)}", 80)
