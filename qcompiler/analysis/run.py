@@ -130,8 +130,8 @@ def is_float(value: object) -> TypeGuard[Array]:
     """Whether a value is a tensor of floating-point numbers, the small types of ml_dtypes included."""
     if not isinstance(value, np.ndarray):
         return False
-    kind, name = value.dtype.kind, value.dtype.name
-    return bool(kind == "f" or (kind == "V" and name.startswith(("float", "bfloat"))))
+    kind = value.dtype.kind
+    return kind == "f" or (kind == "V" and str(value.dtype.name).startswith(("float", "bfloat")))
 
 
 def _options(config: SessionConfig) -> Any:
