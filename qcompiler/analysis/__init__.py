@@ -9,6 +9,7 @@ from qcompiler.analysis.latency import Speedup, Timing, measure, speedup
 from qcompiler.analysis.metrics import Metric, load_metric
 from qcompiler.analysis.observe import refusals
 from qcompiler.analysis.payload import Payload
+from qcompiler.analysis.profile import NodeTime, node_times
 from qcompiler.analysis.run import Runner, SessionConfig
 from qcompiler.analysis.stats import Stats, TensorStats
 
@@ -20,6 +21,7 @@ __all__ = [
     "HistogramKind",
     "Kind",
     "Metric",
+    "NodeTime",
     "Payload",
     "Progress",
     "Runner",
@@ -36,6 +38,7 @@ __all__ = [
     "first_broken",
     "load_metric",
     "measure",
+    "node_times",
     "refusals",
     "speedup",
 ]

@@ -43,6 +43,7 @@ class SessionConfig:
         disabled_optimizers: names of ONNX Runtime's graph transformers to leave out.
         entries: session configuration entries, (key, value).
         save_optimized: file to write the optimised graph to.
+        profile: beginning of the file name that ONNX Runtime's profiler writes to (`Runner.end_profile`).
     """
 
     level: Level = "all"
@@ -50,6 +51,7 @@ class SessionConfig:
     disabled_optimizers: tuple[str, ...] = ()
     entries: tuple[tuple[str, str], ...] = ()
     save_optimized: Path | None = None
+    profile: Path | None = None
 
 
 class Runner:
@@ -133,6 +135,10 @@ def is_float(value: object) -> TypeGuard[Array]:
     kind = value.dtype.kind
     return kind == "f" or (kind == "V" and str(value.dtype.name).startswith(("float", "bfloat")))
 
+    def end_profile(self) -> Path:
+        """Stops the profiler that `SessionConfig.profile` started; gives its file."""
+        return Path(self._session.end_profiling())
+
 
 def _options(config: SessionConfig) -> Any:
     import onnxruntime as ort
@@ -154,6 +160,9 @@ def _options(config: SessionConfig) -> Any:
         options.add_session_config_entry(key, value)
     if config.save_optimized is not None:
         options.optimized_model_filepath = str(config.save_optimized)
+    if config.profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(config.profile)
     return options
 
 
