@@ -1,4 +1,4 @@
-"""How long each node of the optimised graph takes, as ONNX Runtime's own profiler counts it (about 2 us too much each)."""
+"""How long each node of the optimised graph takes, by ONNX Runtime's own profiler (about 2 us too much each)."""
 
 from __future__ import annotations
 

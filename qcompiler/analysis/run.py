@@ -61,6 +61,7 @@ class Runner:
         model: a graph, a payload, or the path of a file (external data beside it is found).
         config: session settings.
         outputs: names of the outputs to compute; all by default.
+        profile: how the name of a file begins that ONNX Runtime's profiler writes until `end_profile`.
 
     Attributes:
         inputs, outputs: names, in the model's order.
@@ -75,12 +76,17 @@ class Runner:
         config: SessionConfig | None = None,
         *,
         outputs: Sequence[str] | None = None,
+        profile: Path | None = None,
     ) -> None:
         import onnxruntime as ort
 
         self.config = config or SessionConfig()
         payload = Payload.of(model) if isinstance(model, ir.Model) else model
-        options = _options(self.config)
+        options = session_options(self.config)
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         if isinstance(payload, Payload) and payload.weights:
             options.add_external_initializers(list(payload.weights), list(map(_value, payload.weights.values())))
         try:
@@ -118,6 +124,18 @@ class Runner:
             raise DataError(f"the model cannot run on this sample: {reason(error)}", where=sample) from error
         return dict(zip(self.outputs, values, strict=True))
 
+    def end_profile(self) -> Path:
+        """Stops the profiler that `SessionConfig.profile` started; gives its file."""
+        return Path(self._session.end_profiling())
+
+    def end_profile(self) -> Path:
+        """Ends the profile that was asked for, and gives its file: JSON, in the form of Chrome's trace events."""
+        return Path(self._session.end_profiling())
+
+    def end_profile(self) -> Path:
+        """Stops the profiler; gives its file (JSON, a list of events)."""
+        return Path(self._session.end_profiling())
+
 
 def _value(weights: Array) -> Any:
     """A weight as ONNX Runtime takes it; the types of ml_dtypes go as integers of their width."""
@@ -135,12 +153,9 @@ def is_float(value: object) -> TypeGuard[Array]:
     kind = value.dtype.kind
     return kind == "f" or (kind == "V" and str(value.dtype.name).startswith(("float", "bfloat")))
 
-    def end_profile(self) -> Path:
-        """Stops the profiler that `SessionConfig.profile` started; gives its file."""
-        return Path(self._session.end_profiling())
 
-
-def _options(config: SessionConfig) -> Any:
+def session_options(config: SessionConfig) -> Any:
+    """The `onnxruntime.SessionOptions` of a configuration; `disabled_optimizers` goes to the session itself."""
     import onnxruntime as ort
 
     levels = {
