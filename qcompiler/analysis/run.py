@@ -85,8 +85,6 @@ class Runner:
         options = session_options(self.config)
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         if isinstance(payload, Payload) and payload.weights:
             options.add_external_initializers(list(payload.weights), list(map(_value, payload.weights.values())))
         try:
@@ -125,15 +123,7 @@ class Runner:
         return dict(zip(self.outputs, values, strict=True))
 
     def end_profile(self) -> Path:
-        """Stops the profiler that `SessionConfig.profile` started; gives its file."""
-        return Path(self._session.end_profiling())
-
-    def end_profile(self) -> Path:
         """Ends the profile that was asked for, and gives its file: JSON, in the form of Chrome's trace events."""
-        return Path(self._session.end_profiling())
-
-    def end_profile(self) -> Path:
-        """Stops the profiler; gives its file (JSON, a list of events)."""
         return Path(self._session.end_profiling())
 
 
