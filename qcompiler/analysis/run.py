@@ -61,7 +61,6 @@ class Runner:
         model: a graph, a payload, or the path of a file (external data beside it is found).
         config: session settings.
         outputs: names of the outputs to compute; all by default.
-        profile: how the name of a file begins that ONNX Runtime's profiler writes until `end_profile`.
 
     Attributes:
         inputs, outputs: names, in the model's order.
@@ -76,15 +75,12 @@ class Runner:
         config: SessionConfig | None = None,
         *,
         outputs: Sequence[str] | None = None,
-        profile: Path | None = None,
     ) -> None:
         import onnxruntime as ort
 
         self.config = config or SessionConfig()
         payload = Payload.of(model) if isinstance(model, ir.Model) else model
         options = session_options(self.config)
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         if isinstance(payload, Payload) and payload.weights:
             options.add_external_initializers(list(payload.weights), list(map(_value, payload.weights.values())))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,14 @@ def test_same_numbers_every_time() -> None:
     feed = {"x": rng.normal(size=(1, 8, 16, 16)).astype(np.float32)}
     runs = {Runner(model).run(feed)["y"].tobytes() for _ in range(3)}
     assert len(runs) == 1
+
+
+def test_profile(tmp_path: Path) -> None:
+    model = parse("g (float[N] x) => (float[N] y) { [wave] y = Sin(x) }")
+    runner = Runner(model, SessionConfig(profile=tmp_path / "p"))
+    for _ in range(3):
+        runner.run({"x": np.float32([1])})
+    path = runner.end_profile()
+    events = json.loads(path.read_text())
+    assert path.parent == tmp_path
+    assert sum(event["name"] == "wave_kernel_time" for event in events) == 3
