@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """A node that the plan has in integers and the backend computes in float.
+    """A node that the backend computes otherwise than planned.
 
     Attributes:
         node: name in our graph.
@@ -31,6 +31,7 @@ class Conformance:
         float_nodes: all others except Q, DQ.
         boundaries: Q, DQ and dynamic Q that are left.
         fallback: planned in integers, run in float.
+        surprises: planned in float and run in integers, or run in a kernel that is known to be slow.
     """
 
     ops: Mapping[str, int]
@@ -38,3 +39,4 @@ class Conformance:
     float_nodes: int
     boundaries: int
     fallback: tuple[Fallback, ...] = ()
+    surprises: tuple[Fallback, ...] = ()

@@ -77,14 +77,17 @@ def no_indices(node: ir.Node) -> str | None:
 
 
 def positive_factor(node: ir.Node) -> str | None:
-    """The second operand is one positive constant, the first is computed."""
-    factor = node.inputs[1]
-    if isinstance(node.inputs[0], ir.Constant) or not isinstance(factor, ir.Constant):
+    """The second operand is one positive constant, the first is computed and has the shape of the result."""
+    x, factor = node.inputs[0], node.inputs[1]
+    if isinstance(x, ir.Constant) or not isinstance(factor, ir.Constant):
         return f"Mul {node.name!r} is not by a constant"
-    if factor.dtype != np.float32 or int(np.prod(factor.shape)) != 1 or len(factor.shape) > 1:
+    if factor.dtype != np.float32 or int(np.prod(factor.shape)) != 1:
         return f"factor {factor.name!r} of Mul {node.name!r} is not one float32 number"
+    if len(factor.shape) and (x.shape is None or len(factor.shape) > len(x.shape)):
+        return f"factor {factor.name!r} of Mul {node.name!r} may add dimensions"
     value = float(ir.array(factor).item())
-    return None if 1e-6 < value < 1e6 else f"factor {value:g} of Mul {node.name!r} is not positive, or extreme"
+    extreme = not 1e-6 < value < 1e6 or value == 1
+    return f"factor {value:g} of Mul {node.name!r} is not positive, or extreme, or 1" if extreme else None
 
 
 RELU = ("Relu", "Clip")
@@ -125,7 +128,7 @@ INT8_RULES = (
     ),
     OpRule(
         "max-pool", ("MaxPool",), {0: ACTIVATION}, Same(),
-        "rule 12; section 2.3: NhwcMaxPool beside a QLinearConv", role="follow", conditions=(no_indices,),
+        "rule 12; section 2.3: NhwcMaxPool beside a QLinearConv", role="follow", stored=True, conditions=(no_indices,),
     ),
     OpRule(
         "resize", ("Resize",), {0: ACTIVATION}, Same(),

@@ -1,7 +1,8 @@
 """DequantizeLinear(QuantizeLinear(x, s, z), s, z) -> x with s and z kept for the plan: quantization-aware training.
 
     activation   the pair goes; every use of its result becomes a use of x with a given encoding
-    weight       integer or float constant behind (Q,) DQ becomes a float constant on the same grid, encoding given
+    weight       integer or float constant behind (Q,) DQ becomes a float constant on the same grid, encoding given,
+                 also where a Transpose stands between
     bias         int32 constant behind DQ becomes a float constant; its scale follows from x and w as always
 
 From here on the model is a float model with some encodings fixed, and the same path compiles both kinds. Codes do not
@@ -11,6 +12,7 @@ unsigned (code + 128). Pairs of other types (16 bit, float8) stay in the graph.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -20,8 +22,11 @@ from qcompiler import ir
 from qcompiler.numerics.affine import dequantize
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import Encoding, PerAxis, PerTensor, QSpec, Site
-from qcompiler.quant.qtype import INT8, UINT8
+from qcompiler.quant.qtype import INT8, INT32, UINT8, QType
 from qcompiler.rewrite import Refusal
+
+DOMAINS = ("", "com.microsoft")
+STORED: dict[str, QType] = {"int8": INT8, "uint8": UINT8, "int32": INT32}
 
 
 @dataclass(frozen=True)
@@ -38,48 +43,94 @@ class AdoptQdq(GraphPass):
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Adopts every pair that it can; the others are refused with a reason."""
-        edit = ir.Editor(model, model.graph)
+        adoption = Adoption(ir.Editor(model, model.graph))
         for node in model.nodes:
-            if node.op == "DequantizeLinear" and not node.domain:
-                reason = self._adopt(edit, node)
+            if node.op == "DequantizeLinear" and node.domain in DOMAINS:
+                reason = adoption.adopt(node)
                 if reason is None:
                     record.changes += 1
                 else:
                     record.refusals.append(Refusal(self.name, node.name, reason))
+        self.given.update(adoption.given())
 
-    def _adopt(self, edit: ir.Editor, dq: ir.Node) -> str | None:
+
+@dataclass(eq=False)
+class Adoption:
+    """Takes pairs out and notes what was there; names are read at the end, when they do not change any more."""
+
+    edit: ir.Editor
+    uses: list[tuple[ir.Tensor, ir.Node | None, int, Encoding]] = field(default_factory=list)
+
+    def adopt(self, dq: ir.Node) -> str | None:
+        """Takes one DequantizeLinear out, and its QuantizeLinear with the last reader; the reason if it must stay."""
         encoding = encoding_of(dq)
         if isinstance(encoding, str):
             return encoding
         source = dq.inputs[0]
         if isinstance(source, ir.Constant):
-            codes = ir.array(source)
             axis = encoding.spec.granularity.axis if isinstance(encoding.spec.granularity, PerAxis) else None
-            values = dequantize(codes, encoding.scale, encoding.zero_point, axis=axis)
-            self._replace(edit, dq, edit.constant(f"{source.name}_float", values), encoding)
+            values = dequantize(ir.array(source), encoding.scale, encoding.zero_point, axis=axis)
+            self._replace(dq, self.edit.constant(f"{source.name}_float", values), encoding)
             return None
         quantize = source.inputs[0] if source.inputs else None
-        if quantize is None or quantize.op != "QuantizeLinear":
+        if quantize is None or quantize.op != "QuantizeLinear" or quantize.domain not in DOMAINS:
             return f"{source.name!r} is not the result of QuantizeLinear"
         other = encoding_of(quantize)
         if isinstance(other, str):
             return other
-        if not (np.array_equal(other.scale, encoding.scale) and np.array_equal(other.zero_point, encoding.zero_point)):
+        same = np.array_equal(other.scale, encoding.scale) and np.array_equal(other.zero_point, encoding.zero_point)
+        if not same or other.spec != encoding.spec:
             return f"QuantizeLinear {quantize.name!r} has another scale or zero point"
         x = quantize.inputs[0]
-        self._replace(edit, dq, x, encoding)
-        if not edit.uses(quantize.outputs[0]):
-            edit.erase(quantize)
-        if all(Site(x.name, use.node.name, use.port) in self.given for use in edit.uses(x) if use.node is not None):
-            self.given[Site(x.name)] = encoding
+        if x.dtype is not None and np.dtype(x.dtype) != np.float32:
+            return f"{x.name!r} is {np.dtype(x.dtype)}, not float32"
+        self._replace(dq, x, encoding)
+        if not self.edit.uses(quantize.outputs[0]):
+            self.edit.erase(quantize)
         return None
 
-    def _replace(self, edit: ir.Editor, dq: ir.Node, x: ir.Tensor, encoding: Encoding) -> None:
-        uses = edit.uses(dq.outputs[0])
-        edit.replace_uses(dq.outputs[0], x)
-        edit.erase(dq)
-        if encoding.spec.qtype.bits == 8:
-            self.given.update({Site(x.name, u.node.name, u.port): encoding for u in uses if u.node is not None})
+    def _replace(self, dq: ir.Node, x: ir.Tensor, encoding: Encoding) -> None:
+        """Makes every use of the pair's result a use of `x`."""
+        uses = self.edit.uses(dq.outputs[0])
+        self.edit.replace_uses(dq.outputs[0], x)
+        self.edit.erase(dq)
+        for node, port in uses:
+            if isinstance(x, ir.Constant) and node is not None and node.op == "Transpose" and self.edit.holds(node):
+                self._transpose(x, node, encoding)
+            else:
+                self.uses.append((x, node, port, encoding))
+
+    def _transpose(self, x: ir.Constant, node: ir.Node, encoding: Encoding) -> None:
+        """Carries out the Transpose of a constant."""
+        values = ir.array(x)
+        order = [int(axis) for axis in node.attrs.get("perm", range(values.ndim)[::-1])]
+        if isinstance(encoding.spec.granularity, PerAxis):
+            axis = PerAxis(order.index(encoding.spec.granularity.axis))
+            encoding = replace(encoding, spec=replace(encoding.spec, granularity=axis))
+        turned = self.edit.constant(f"{x.name}_transposed", np.ascontiguousarray(values.transpose(order)))
+        uses = self.edit.uses(node.outputs[0])
+        self.edit.replace_uses(node.outputs[0], turned)
+        self.edit.erase(node)
+        self.uses += [(turned, reader, port, encoding) for reader, port in uses]
+
+    def given(self) -> dict[Site, Encoding]:
+        """The 8-bit encodings by site."""
+        found: dict[Site, Encoding] = {}
+        alive = [use for use in self.uses if self._still(use[0], use[1], use[2])]
+        counts = Counter(id(tensor) for tensor, *_ in alive)
+        for tensor, node, port, encoding in alive:
+            if encoding.spec.qtype.bits != 8:
+                continue
+            if node is not None:
+                found[Site(tensor.name, node.name, port)] = encoding
+            if counts[id(tensor)] == len(self.edit.uses(tensor)):
+                found.setdefault(Site(tensor.name), encoding)
+        return found
+
+    def _still(self, tensor: ir.Tensor, node: ir.Node | None, port: int) -> bool:
+        """Whether a use is there: another pair may have taken its node out."""
+        places = self.edit.graph.outputs if node is None else node.inputs
+        return port < len(places) and places[port] is tensor
 
 
 def encoding_of(node: ir.Node) -> Encoding | str:
@@ -91,23 +142,23 @@ def encoding_of(node: ir.Node) -> Encoding | str:
         return f"{node.name!r} has blocks"
     codes = node.outputs[0] if node.op == "QuantizeLinear" else node.inputs[0]
     dtype = np.dtype(zero.dtype if zero is not None else codes.dtype or np.uint8)
-    if dtype not in (np.int8, np.uint8, np.int32):
+    if dtype.name not in STORED:
         return f"{node.name!r} stores {dtype}"
     if np.dtype(scale.dtype) != np.float32:
         return f"scale of {node.name!r} is {np.dtype(scale.dtype)}"
     scales = ir.array(scale)
     zeros = np.zeros(scales.shape, np.int32) if zero is None else ir.array(zero).astype(np.int32)
+    if not (np.isfinite(scales).all() and (scales > 0).all()):
+        return f"scale of {node.name!r} is not positive"
     if scales.size == 1:
         scales, zeros = scales.reshape(()), zeros.reshape(())
-    rank = len(node.inputs[0].shape or ())
-    axis = int(node.attrs.get("axis", 1))
-    granularity = PerAxis(axis % rank if rank else axis) if scales.ndim else PerTensor()
-    spec = QSpec(UINT8 if dtype == np.uint8 else INT8, granularity, symmetric=not zeros.any())
-    return Encoding(spec, scales, zeros, "given")
-
-
-def as_type_of(encoding: Encoding, spec: QSpec) -> Encoding:
-    """The same grid with codes of the type of `spec`: int8 and uint8 differ by 128 in code and zero point."""
-    shift = int(spec.qtype.low - encoding.spec.qtype.low)
-    zero_point = np.asarray(encoding.zero_point + shift, np.int32)
-    return replace(encoding, spec=replace(spec, granularity=encoding.spec.granularity), zero_point=zero_point)
+    if scales.ndim > 1 or zeros.shape != scales.shape:
+        return f"scale of {node.name!r} has shape {list(scale.shape)}"
+    shape, axis = node.inputs[0].shape, int(node.attrs.get("axis", 1))
+    if scales.ndim and shape is None:
+        return f"rank of {node.inputs[0].name!r} is unknown"
+    granularity = PerAxis(axis % len(shape)) if scales.ndim and shape else PerTensor()
+    if isinstance(granularity, PerAxis) and shape[granularity.axis] not in (scales.size, None):
+        return f"scale of {node.name!r} has shape {list(scale.shape)}, its input {list(shape)}"
+    spec = QSpec(STORED[dtype.name], granularity, symmetric=not zeros.any())
+    return Encoding(spec, np.asarray(scales, np.float32), np.asarray(zeros, np.int32), "given")

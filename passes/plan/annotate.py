@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from qcompiler import ir
-from qcompiler.passes.plan.adopt_qdq import as_type_of
+from qcompiler.passes.plan.given import Given, with_given
 from qcompiler.passes.plan.region import Region, choose
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import BiasOf, Encoding, NodePlan, PerAxis, Precision, QSpec, QuantPlan, Site, SitePlan
@@ -55,33 +55,42 @@ class Annotate(PlanPass):
     only_given: bool = False
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
-        """The plan with a decision for every node of the main graph and a site for every quantized value.
+        """The plan with a decision for every node and a site for every quantized value.
 
         Raises:
             UsageError: a `keep_float` pattern matches nothing.
         """
         region = choose(model, self.target, self.precision, self.keep_float)
-        if self.only_given:
-            drop_unknown(region, self.given)
-        record.refusals += [Refusal("annotate", node, reason) for node, reason in region.refused.items()]
+        given = Given(self.given)
+        found = decide(region, given)
+        while self.only_given and drop_unknown(region, found):
+            found = decide(region, given)
+        record.refusals += [Refusal(self.name, node, reason) for node, reason in region.refused.items()]
         record.changes = len(region.rules)
-        found = {site: adopted(decision, self.given.get(site)) for site, decision in sites(region)}
         return QuantPlan({**plan.sites, **found}, {**plan.nodes, **decisions(region)})
 
 
+# ---- sites
+def decide(region: Region, given: Given) -> Mapping[Site, SitePlan]:
+    """The decision for every site, with given encodings."""
+    constants = {constant.name: constant for constant in region.model.constants()}
+    return with_given(dict(sites(region)), given, constants)
+
+
 def sites(region: Region) -> Iterator[tuple[Site, SitePlan]]:
-    """Each site with its decision."""
-    for node in region.model.nodes:
-        if node.name in region.rules:
-            yield from _node_sites(region, node)
+    """Each site with its decision, nothing given."""
+    nodes = [node for node in region.model.nodes if node.name in region.rules]
+    first: dict[int, Site] = {}
+    for node in nodes:
+        for port, tensor in enumerate(node.inputs):
+            if isinstance(region.rules[node.name].operand(port), Activation) and not isinstance(tensor, ir.Constant):
+                first.setdefault(id(tensor), Site(tensor.name, node.name, port))
+    for node in nodes:
+        yield from _inputs(region, node, region.rules[node.name], first)
+        yield from _outputs(region, node, region.rules[node.name])
 
 
-def _node_sites(region: Region, node: ir.Node) -> Iterator[tuple[Site, SitePlan]]:
-    yield from _inputs(region, node, region.rules[node.name])
-    yield from _outputs(region, node, region.rules[node.name])
-
-
-def _inputs(region: Region, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site, SitePlan]]:
+def _inputs(region: Region, node: ir.Node, rule: OpRule, first: Mapping[int, Site]) -> Iterator[tuple[Site, SitePlan]]:
     for port, tensor in enumerate(node.inputs):
         operand = rule.operand(port)
         if not tensor.name or isinstance(operand, Float):
@@ -95,16 +104,16 @@ def _inputs(region: Region, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site,
             options = tuple(along(spec, channel_axis(node)) for spec in operand.options)
             yield use, SitePlan(options, options[0], rule.name, f"weight of {node.name}")
         elif region.source(tensor) is None:
-            first = stored_at(region, node, port)
+            leader = first.get(id(tensor), use)
             why = f"read by {node.op} {node.name}"
-            same_as = None if first == use else first
+            same_as = None if leader == use else leader
             yield use, SitePlan(operand.options, operand.options[0], rule.name, why, same_as=same_as)
 
 
 def _outputs(region: Region, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site, SitePlan]]:
     if isinstance(rule.output, Float):
         return
-    for tensor in [region.result(node), *node.outputs[1:]]:
+    for tensor in region.results(node):
         if not tensor.name:
             continue
         why, same_as, gain = f"result of {node.op} {node.name}", None, 1.0
@@ -120,58 +129,15 @@ def _outputs(region: Region, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site
         )
 
 
-def integer_uses(region: Region, tensor: ir.Tensor) -> list[tuple[ir.Node, int]]:
-    """The quantized uses of a value, in node order."""
-    return [
-        (use.node, use.port)
-        for use in region.edit.uses(tensor)
-        if use.node is not None
-        and use.node.name in region.rules
-        and isinstance(region.rules[use.node.name].operand(use.port), Activation)
-    ]
-
-
 def stored_at(region: Region, node: ir.Node, port: int) -> Site:
-    """The site whose encoding the value that `node` reads at `port` has.
-
-    A value from a float producer has one encoding for all its quantized uses, that of the first.
-    """
+    """The site of what `node` reads at `port`: the tensor where a quantized node stores it, else this use."""
     tensor = node.inputs[port]
-    if region.source(tensor) is not None:
-        return Site(tensor.name)
-    if isinstance(tensor, ir.Constant):
-        return Site(tensor.name, node.name, port)
-    first, at = integer_uses(region, tensor)[0]
-    return Site(tensor.name, first.name, at)
+    return Site(tensor.name, node.name, port) if region.source(tensor) is None else Site(tensor.name)
 
 
-def decisions(region: Region) -> Mapping[str, NodePlan]:
-    """How each node of the main graph is computed, and why."""
-    found: dict[str, NodePlan] = {}
-    for node in region.model.nodes:
-        if node.name in region.rules:
-            rule = region.rules[node.name]
-            found[node.name] = NodePlan(region.precision, rule.name, rule.source)
-            swallowed = region.result(node)
-            if swallowed is not node.outputs[0]:
-                name = swallowed.inputs[0].name
-                found[name] = NodePlan(region.precision, rule.name, f"computed inside {node.op} {node.name}")
-        elif node.name not in found:
-            reason = region.refused.get(node.name) or region.target.float_reason(node.op)
-            found[node.name] = NodePlan("float", "float", reason or f"no rule of the target for {node.op}")
-    return found
-
-
-def drop_unknown(region: Region, given: Mapping[Site, Encoding]) -> None:
-    """Removes nodes that need a range that nobody gives, then followers that lose their region."""
-    for node in region.model.nodes:
-        if node.name not in region.rules:
-            continue
-        need = [site for site, decision in _node_sites(region, node) if needs_range(decision)]
-        unknown = [s.tensor for s in need if s not in given and not region.is_constant(s.tensor)]
-        if unknown:
-            region.drop(node, f"the model gives no encoding for {unknown[0]!r}, and there is no calibration data")
-    region.prune()
+def along(spec: QSpec, axis: int) -> QSpec:
+    """The spec with its per-axis granularity turned to `axis`."""
+    return replace(spec, granularity=PerAxis(axis)) if isinstance(spec.granularity, PerAxis) else spec
 
 
 def needs_range(decision: SitePlan) -> bool:
@@ -180,15 +146,58 @@ def needs_range(decision: SitePlan) -> bool:
     return spec is not None and not spec.dynamic and decision.derived is None and decision.same_as is None
 
 
-def adopted(decision: SitePlan, given: Encoding | None) -> SitePlan:
-    """The decision with the encoding that the model came with, where there is one."""
-    if given is None or decision.choice is None or decision.choice.dynamic or decision.derived is not None:
-        return decision
-    return replace(
-        decision, encoding=as_type_of(given, decision.choice), same_as=None, why=f"{decision.why}, as trained"
-    )
+# ---- nodes
+def decisions(region: Region) -> Mapping[str, NodePlan]:
+    """How each node is computed, and why; nodes of subgraphs stay float."""
+    found: dict[str, NodePlan] = {}
+    for node in region.model.nodes:
+        if node.name in region.rules:
+            rule = region.rules[node.name]
+            found[node.name] = NodePlan(region.precision, rule.name, rule.source)
+            swallowed = region.absorbed(node)
+            if swallowed is not None:
+                reason = f"computed inside {node.op} {node.name}"
+                found[swallowed.name] = NodePlan(region.precision, rule.name, reason)
+        elif node.name not in found:
+            found[node.name] = NodePlan("float", "float", why_float(region, node))
+        for graph in node.subgraphs():
+            reason = f"inside a subgraph of {node.op} {node.name}, which stays float"
+            found.update((inner.name, NodePlan("float", "float", reason)) for inner in every(graph))
+    return found
 
 
-def along(spec: QSpec, axis: int) -> QSpec:
-    """The spec with its per-axis granularity turned to `axis`."""
-    return replace(spec, granularity=PerAxis(axis)) if isinstance(spec.granularity, PerAxis) else spec
+def why_float(region: Region, node: ir.Node) -> str:
+    """The reason for a node that is not quantized."""
+    known = region.refused.get(node.name) or region.kept.get(node.name) or region.target.float_reason(node.op)
+    return known or f"no rule of the target for {node.op}"
+
+
+def every(graph: ir.Graph) -> Iterator[ir.Node]:
+    """The nodes of a graph and of all graphs inside."""
+    for node in graph.nodes:
+        yield node
+        for inner in node.subgraphs():
+            yield from every(inner)
+
+
+def drop_unknown(region: Region, found: Mapping[Site, SitePlan]) -> bool:
+    """Removes nodes that need a range that nobody gives, then followers that lose their region; whether any."""
+    unknown = {
+        site
+        for site, decision in found.items()
+        if needs_range(decision) and decision.encoding is None and not region.is_constant(site.tensor)
+    }
+    dropped = False
+    for node in [node for node in region.model.nodes if node.name in region.rules]:
+        places = [Site(t.name, node.name, port) for port, t in enumerate(node.inputs)]
+        places += [] if isinstance(region.rules[node.name].output, Float) else map(_site, region.results(node))
+        missing = [place.tensor for place in places if place in unknown]
+        if missing:
+            reason = f"the model gives no encoding for {missing[0]!r}, and there is no calibration data"
+            region.prune(region.drop(node, reason))
+            dropped = True
+    return dropped
+
+
+def _site(tensor: ir.Tensor) -> Site:
+    return Site(tensor.name)

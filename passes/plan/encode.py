@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.errors import InternalError
+from qcompiler.errors import DataError, InternalError
 from qcompiler.numerics.affine import choose_qparams
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.ranges import METHODS
 from qcompiler.passes.plan.annotate import needs_range
+from qcompiler.passes.plan.bounds import Bounds, bounds, expressible, fits, within
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerAxis, QSpec, QuantPlan, Site, SitePlan
 
@@ -34,14 +35,30 @@ class Ranges(Protocol):
 
 
 def wanted(model: ir.Model, plan: QuantPlan) -> tuple[str, ...]:
-    """Tensors whose statistics `Encode` needs, in plan order: roots of static activations without an encoding."""
-    constants = {constant.name for constant in model.constants()}
-    found = {
-        root.tensor: None
-        for root in plan.groups()
-        if needs_range(plan.sites[root]) and root.tensor not in constants and plan.sites[root].encoding is None
-    }
+    """Tensors whose statistics `Encode` needs, in plan order.
+
+    These are the roots of static activations without an encoding, and those whose given grid goes below the bounds of
+    the activation in front (see `given_within`).
+    """
+    constants, limits = {constant.name for constant in model.constants()}, limits_of(model)
+    found: dict[str, None] = {}
+    for root in plan.groups():
+        decision = plan.sites[root]
+        if not needs_range(decision) or root.tensor in constants:
+            continue
+        limit = limits.get(root.tensor)
+        if decision.encoding is None or (limit is not None and not fits(decision.encoding, limit)):
+            found[root.tensor] = None
     return tuple(found)
+
+
+def limits_of(model: ir.Model) -> Mapping[str, Bounds]:
+    """The bounds that hold zero, of each result of Relu and Clip in the main graph."""
+    return {
+        node.outputs[0].name: limit
+        for node in model.nodes
+        if node.inputs and expressible(node, node.inputs[0]) and (limit := bounds(node)) is not None
+    }
 
 
 @dataclass(frozen=True)
@@ -52,22 +69,30 @@ class Encode(PlanPass):
         stats: histograms of the tensors that `wanted` names.
         method: range method for activations.
         methods: other methods for tensors that match a pattern, first match wins.
+        aliases: the name under which the statistics of a tensor are filed, where it is not its own.
     """
 
     name: ClassVar[str] = "encode"
     stats: Ranges | None = None
     method: str = "auto"
     methods: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
-        """The plan with encodings."""
-        constants = {constant.name: constant for constant in model.constants()}
+        """The plan with encodings.
+
+        Raises:
+            DataError: the statistics lack a tensor, or hold NaN or infinity.
+        """
+        constants, limits = {constant.name: constant for constant in model.constants()}, limits_of(model)
         done: dict[Site, SitePlan] = {}
         for root, members in plan.groups().items():
             decision = plan.sites[root]
             if decision.choice is None or not needs_range(decision):
                 continue
             encoding = decision.encoding or self._encoding(root, decision.choice, constants)
+            if root.tensor in limits:
+                encoding = self._bounded(root, encoding, limits[root.tensor])
             done.update({s: replace(plan.sites[s], encoding=plan.follow(s, encoding)) for s in members})
         record.changes = len(done)
         return plan.with_sites(done)
@@ -75,14 +100,36 @@ class Encode(PlanPass):
     def _encoding(self, root: Site, spec: QSpec, constants: Mapping[str, ir.Constant]) -> Encoding:
         constant = constants.get(root.tensor)
         if constant is not None:
-            values = ir.array(constant).astype(np.float32, copy=False)
-            return encode_constant(values, spec)
+            return encode_constant(ir.array(constant), spec)
         if self.stats is None:
             raise InternalError("no statistics for a static activation", where=str(root))
-        method = next((m for p, m in self.methods.items() if fnmatchcase(root.tensor, p)), self.method)
-        histogram = self.stats.histogram(root.tensor)
-        low, high = METHODS[method](histogram, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
-        return affine(low, high, spec, method)
+        name = self.aliases.get(root.tensor, root.tensor)
+        method = next((m for p, m in self.methods.items() if fnmatchcase(name, p)), self.method)
+        histogram = self.stats.histogram(name)
+        try:
+            low, high = METHODS[method](histogram, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
+            return affine(low, high, spec, method)
+        except DataError as error:
+            raise DataError(error.what, where=name, hint=error.hint) from error
+
+    def _bounded(self, root: Site, encoding: Encoding, limit: Bounds) -> Encoding:
+        if encoding.method != "given" or self.stats is None or fits(encoding, limit):
+            return within(encoding, limit)
+        return given_within(encoding, limit, self.stats.histogram(self.aliases.get(root.tensor, root.tensor)).maximum)
+
+
+def given_within(encoding: Encoding, limit: Bounds, largest: float) -> Encoding:
+    """A given grid that goes below the bounds of its activation, as one that ends there (rule 4 of the fact sheet).
+
+    Networks trained for symmetric int8 store the result of Relu with half of the codes unused. ONNX Runtime computes
+    Conv and Relu in one integer kernel only if zero is the lowest code, so zero is moved there. Where no value ever
+    came near the old upper end, the scale stays, and so do all values; else saturation must stay where it was trained,
+    and the same range is divided into finer steps.
+    """
+    top = encoding.range[1]
+    moved = replace(encoding, zero_point=np.asarray(encoding.spec.low, np.int32))
+    unsaturated = largest <= top + 0.5 * float(encoding.scale)
+    return moved if unsaturated and limit[0] == 0.0 and fits(moved, limit) else within(encoding, limit)
 
 
 def affine(low: npt.ArrayLike, high: npt.ArrayLike, spec: QSpec, method: str) -> Encoding:
@@ -93,6 +140,7 @@ def affine(low: npt.ArrayLike, high: npt.ArrayLike, spec: QSpec, method: str) ->
 
 def encode_constant(values: npt.NDArray[np.float32], spec: QSpec) -> Encoding:
     """The encoding of a constant: its exact extremes, per tensor or per index of an axis."""
+    values = values.astype(np.float32, copy=False)
     axes: tuple[int, ...] | None = None
     if isinstance(spec.granularity, PerAxis):
         axes = tuple(i for i in range(values.ndim) if i != spec.granularity.axis)

@@ -12,15 +12,17 @@ not matter, since removing a node never makes another one valid.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.errors import UsageError
+from qcompiler.passes.plan.bounds import expressible
+from qcompiler.passes.plan.eligible import disqualified, kept_float, unread_output
 from qcompiler.quant import Precision
-from qcompiler.targets import Activation, Bias, Float, OpRule, TargetSpec, Weight
+from qcompiler.targets import Activation, Float, OpRule, TargetSpec
 
 
 @dataclass(eq=False)
@@ -28,41 +30,63 @@ class Region:
     """The nodes that compute in integers, and what follows from that.
 
     Attributes:
+        kept: reason by name of each node that the user keeps float.
         rules: rule by name of each quantized node.
         refused: reason by name of each node that a rule knows and that stays float.
-        absorbed: name of the quantized node that swallows an activation node.
     """
 
     model: ir.Model
     target: TargetSpec
     precision: Precision
+    kept: Mapping[str, str] = field(default_factory=dict)
     rules: dict[str, OpRule] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    absorbed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.edit = ir.Editor(self.model, self.model.graph)
         self._constants = {constant.name for constant in self.model.constants()}
+        self._followers: dict[str, ir.Node | None] = {}
 
     # ---- what the graph says, given the present set
+    def absorbed(self, node: ir.Node) -> ir.Node | None:
+        """The activation that a quantized node computes besides: the only reader of its result."""
+        if node.name not in self._followers:
+            follower = self.edit.only_use(node.outputs[0])
+            if follower is not None and not (
+                follower.op in self.rules[node.name].absorbs
+                and follower.name not in self.kept
+                and self.edit.holds(follower)
+                and expressible(follower, node.outputs[0])
+            ):
+                follower = None
+            self._followers[node.name] = follower
+        return self._followers[node.name]
+
     def result(self, node: ir.Node) -> ir.Tensor:
         """The output of a quantized node, behind the activation that it absorbs."""
-        out = node.outputs[0]
-        follower = self.edit.only_use(out)
-        absorbed = follower is not None and follower.op in self.rules[node.name].absorbs and foldable(follower, out)
-        return follower.outputs[0] if absorbed and follower is not None else out
+        follower = self.absorbed(node)
+        return node.outputs[0] if follower is None else follower.outputs[0]
 
-    def source(self, tensor: ir.Tensor) -> ir.Node | None:
-        """The quantized node whose stored result `tensor` is."""
+    def results(self, node: ir.Node) -> list[ir.Tensor]:
+        """Every output of a quantized node, the first one behind the activation that it absorbs."""
+        return [self.result(node), *node.outputs[1:]]
+
+    def producer(self, tensor: ir.Tensor) -> ir.Node | None:
+        """The quantized node that computes `tensor`, itself or by the activation that it absorbs."""
         if not tensor.inputs:
             return None
         node = tensor.inputs[0]
-        if node.name not in self.rules and node.inputs and node.inputs[0].inputs:
-            before = node.inputs[0].inputs[0]
-            if before.name in self.rules and self.result(before) is tensor:
-                return before
-            return None
-        return node if node.name in self.rules and not isinstance(self.rules[node.name].output, Float) else None
+        if node.name in self.rules:
+            return node
+        before = node.inputs[0].inputs[0] if node.inputs and node.inputs[0].inputs else None
+        if before is not None and before.name in self.rules and self.absorbed(before) is node:
+            return before
+        return None
+
+    def source(self, tensor: ir.Tensor) -> ir.Node | None:
+        """The quantized node whose stored result `tensor` is."""
+        node = self.producer(tensor)
+        return None if node is None or isinstance(self.rules[node.name].output, Float) else node
 
     def available(self, tensor: ir.Tensor) -> bool:
         """Whether the value is quantized anyway: by its producer, by an anchor that reads it, or as a constant."""
@@ -70,65 +94,70 @@ class Region:
             return bool(np.dtype(tensor.dtype) == np.float32)
         if self.source(tensor) is not None:
             return True
-        return any(
-            (rule := self.rules.get(use.name)) is not None
-            and rule.role == "anchor"
-            and any(t is tensor and isinstance(rule.operand(p), Activation) for p, t in enumerate(use.inputs))
-            for use in tensor.outputs
-        )
+        return any(self.rules[node.name].role == "anchor" for node in self.readers(tensor))
 
-    def feeds_integers(self, node: ir.Node) -> bool:
-        """Whether a result of the node goes to a quantized node."""
-        outputs = [self.result(node), *node.outputs[1:]]
-        return any(
-            (rule := self.rules.get(use.name)) is not None
-            and any(t is tensor and isinstance(rule.operand(p), Activation) for p, t in enumerate(use.inputs))
-            for tensor in outputs
-            for use in tensor.outputs
-        )
+    def readers(self, tensor: ir.Tensor) -> list[ir.Node]:
+        """The quantized nodes that read `tensor` as an activation."""
+        return [
+            node
+            for node in tensor.outputs
+            if (rule := self.rules.get(node.name)) is not None
+            and any(t is tensor and isinstance(rule.operand(p), Activation) for p, t in enumerate(node.inputs))
+        ]
 
-    def prune(self) -> None:
-        """Removes followers that violate the conditions of the module's docstring, until none is left."""
-        nodes = [n for n in self.model.nodes if n.name in self.rules and self.rules[n.name].role == "follow"]
-        changed = True
-        while changed:
-            changed = False
-            for node in nodes:
-                if node.name not in self.rules:
-                    continue
-                rule = self.rules[node.name]
-                operands = [t for p, t in enumerate(node.inputs) if t.name and isinstance(rule.operand(p), Activation)]
-                missing = [t.name for t in operands if not self.available(t)]
-                if all(isinstance(t, ir.Constant) for t in operands):
-                    self.drop(node, "reads only constants")
-                elif missing:
-                    self.drop(node, f"{missing[0]!r} is not quantized, and quantizing it here would cost more")
-                elif not self.feeds_integers(node):
-                    self.drop(node, "no quantized node reads its result")
-                else:
-                    continue
-                changed = True
+    def operands(self, node: ir.Node) -> list[ir.Tensor]:
+        """The activations that a quantized node reads."""
+        rule = self.rules[node.name]
+        return [t for port, t in enumerate(node.inputs) if t.name and isinstance(rule.operand(port), Activation)]
 
     def is_constant(self, tensor: str) -> bool:
-        """Whether a tensor is an initializer of the main graph."""
+        """Whether a tensor is an initializer."""
         return tensor in self._constants
 
-    def drop(self, node: ir.Node, reason: str) -> None:
-        """Leaves a node float."""
+    # ---- changes
+    def prune(self, nodes: Iterable[ir.Node] | None = None) -> None:
+        """Removes followers that violate the conditions of the module's docstring, until none is left.
+
+        Args:
+            nodes: the only ones that may violate them now; by default all.
+        """
+        waiting = deque(self.model.nodes if nodes is None else nodes)
+        queued = {node.name for node in waiting}
+        while waiting:
+            node = waiting.popleft()
+            queued.discard(node.name)
+            reason = self._violation(node) if node.name in self.rules else None
+            if reason is None:
+                continue
+            for other in self.drop(node, reason):
+                if other.name not in queued:
+                    queued.add(other.name)
+                    waiting.append(other)
+
+    def _violation(self, node: ir.Node) -> str | None:
+        if self.rules[node.name].role != "follow":
+            return None
+        operands = self.operands(node)
+        if all(isinstance(tensor, ir.Constant) for tensor in operands):
+            return "reads only constants"
+        missing = next((tensor.name for tensor in operands if not self.available(tensor)), None)
+        if missing is not None:
+            return f"{missing!r} is not quantized, and quantizing it here would cost more"
+        if self.rules[node.name].stored and any(self.source(tensor) is None for tensor in operands):
+            return f"{operands[0].name!r} is stored in float, and the integer kernel is slow there"
+        if not any(self.readers(tensor) for tensor in self.results(node)):
+            return "no quantized node reads its result"
+        return None
+
+    def drop(self, node: ir.Node, reason: str) -> list[ir.Node]:
+        """Leaves a node float; gives the quantized nodes that this may concern."""
+        concerned = [reader for tensor in self.results(node) for reader in self.readers(tensor)]
+        for tensor in self.operands(node):
+            producer = self.producer(tensor)
+            concerned += [*([] if producer is None else [producer]), *self.readers(tensor)]
         del self.rules[node.name]
         self.refused[node.name] = reason
-
-
-def foldable(activation: ir.Node, tensor: ir.Tensor) -> bool:
-    """Whether an activation can be expressed by the range of its output: bounds constant and around zero."""
-    if activation.op == "Relu":
-        return True
-    bounds = [t for t in activation.inputs[1:] if t.name]
-    if activation.inputs[0] is not tensor or not all(isinstance(t, ir.Constant) for t in bounds):
-        return False
-    low = ir.array(activation.inputs[1]).item() if len(activation.inputs) > 1 and activation.inputs[1].name else -1.0
-    high = ir.array(activation.inputs[2]).item() if len(activation.inputs) > 2 and activation.inputs[2].name else 1.0
-    return bool(low <= 0 < high)
+        return [other for other in concerned if other is not node]
 
 
 def choose(model: ir.Model, target: TargetSpec, precision: Precision, keep_float: tuple[str, ...]) -> Region:
@@ -137,52 +166,15 @@ def choose(model: ir.Model, target: TargetSpec, precision: Precision, keep_float
     Raises:
         UsageError: a `keep_float` pattern matches no node and no tensor.
     """
-    kept = matching(model, keep_float)
-    region = Region(model, target, precision)
+    region = Region(model, target, precision, kept_float(model, keep_float))
     for node in model.nodes:
-        rules = [rule for rule in target.schemes[precision] if node.op in rule.ops and not node.domain]
-        reasons = [kept.get(node.name) or disqualified(node, rule) for rule in rules]
-        fits = [rule for rule, reason in zip(rules, reasons, strict=True) if reason is None]
-        if fits:
-            region.rules[node.name] = fits[0]
-        elif rules:
-            region.refused[node.name] = reasons[-1] or ""
+        rules = [] if node.domain else [rule for rule in target.schemes[precision] if node.op in rule.ops]
+        for rule in rules:
+            reason = region.kept.get(node.name) or disqualified(node, rule) or unread_output(region.edit, node)
+            if reason is None:
+                region.rules[node.name] = rule
+                region.refused.pop(node.name, None)
+                break
+            region.refused[node.name] = reason
     region.prune()
     return region
-
-
-def matching(model: ir.Model, patterns: tuple[str, ...]) -> dict[str, str]:
-    """Nodes that a pattern keeps float, each with the reason."""
-    kept: dict[str, str] = {}
-    for pattern in patterns:
-        hit = [
-            node.name
-            for node in model.all_nodes()
-            if any(fnmatchcase(name, pattern) for name in [node.name, *(t.name for t in node.outputs)])
-        ]
-        if not hit:
-            raise UsageError(
-                f"pattern {pattern!r} matches no node and no tensor",
-                where="--keep-float",
-                hint="qcompile inspect MODEL --nodes lists the names",
-            )
-        kept.update(dict.fromkeys(hit, f"kept float by --keep-float {pattern!r}"))
-    return kept
-
-
-def disqualified(node: ir.Node, rule: OpRule) -> str | None:
-    """Why the node cannot be quantized by the rule whatever its neighbours do."""
-    for port, tensor in enumerate(node.inputs):
-        operand = rule.operand(port)
-        if not tensor.name or isinstance(operand, Float):
-            continue
-        if tensor.dtype is None:
-            return f"type of {tensor.name!r} is unknown"
-        if np.dtype(tensor.dtype) != np.float32:
-            return f"{tensor.name!r} is {np.dtype(tensor.dtype)}, not float32"
-        if isinstance(operand, Weight | Bias):
-            if not isinstance(tensor, ir.Constant):
-                return f"{tensor.name!r} of {node.op} {node.name!r} is computed, not constant"
-            if isinstance(operand, Weight) and (not ir.nbytes(tensor) or len(tensor.shape) < 2):
-                return f"weight {tensor.name!r} of {node.op} {node.name!r} has shape {list(tensor.shape)}"
-    return next((reason for condition in rule.conditions if (reason := condition(node)) is not None), None)

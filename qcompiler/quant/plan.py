@@ -6,9 +6,9 @@ objects; places are names, so a plan can be written, read, compared and applied 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -31,16 +31,25 @@ class Site:
     port: int = -1
 
     def __str__(self) -> str:
-        return f"{self.tensor}@{self.consumer}:{self.port}" if self.consumer else self.tensor
+        """`tensor`, or `tensor@consumer:port`; an "@" within a name is written "%40", and "%" then "%25"."""
+        return f"{_quote(self.tensor)}@{_quote(self.consumer)}:{self.port}" if self.consumer else _quote(self.tensor)
 
     @staticmethod
     def parse(text: str) -> Site:
         """Inverse of `str`, for plan files."""
-        tensor, at, use = text.rpartition("@")
+        tensor, at, use = text.partition("@")
         consumer, colon, port = use.rpartition(":")
-        if at and colon and port.isdigit():
-            return Site(tensor, consumer, int(port))
-        return Site(text)
+        if at and colon and port.isdecimal():
+            return Site(_unquote(tensor), _unquote(consumer), int(port))
+        return Site(_unquote(text))
+
+
+def _quote(name: str) -> str:
+    return name.replace("%", "%25").replace("@", "%40") if "@" in name or "%" in name else name
+
+
+def _unquote(text: str) -> str:
+    return text.replace("%40", "@").replace("%25", "%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +123,35 @@ class QuantPlan:
 
     def root(self, site: Site) -> Site:
         """The site whose encoding `site` has in the end."""
-        return self._chain(site)[-1]
+        return self._ends[site][0]
 
-    def _chain(self, site: Site) -> list[Site]:
-        chain = [site]
-        while (twin := self.sites[chain[-1]].same_as) is not None and twin in self.sites and twin not in chain:
-            chain.append(twin)
-        return chain
+    def gain(self, site: Site) -> float:
+        """The value at `site` is that of its root times this factor."""
+        return self._ends[site][1]
+
+    @cached_property
+    def _ends(self) -> Mapping[Site, tuple[Site, float]]:
+        """Root and gain of every site; chains of `same_as` are followed once."""
+        found: dict[Site, tuple[Site, float]] = {}
+        for site in self.sites:
+            chain: dict[Site, None] = {}
+            here = site
+            while here not in found:
+                twin = self.sites[here].same_as
+                if twin is None or twin not in self.sites or twin in chain:
+                    found[here] = (here, 1.0)
+                else:
+                    chain[here] = None
+                    here = twin
+            end, gain = found[here]
+            for link in reversed(chain):
+                gain *= self.sites[link].gain
+                found[link] = (end, gain)
+        return found
 
     def follow(self, site: Site, encoding: Encoding) -> Encoding:
         """The encoding of `site` where its root has `encoding`."""
-        gain = math.prod(self.sites[link].gain for link in self._chain(site)[:-1])
+        gain = self.gain(site)
         return encoding if gain == 1.0 else replace(encoding, scale=np.asarray(encoding.scale * gain, np.float32))
 
     def groups(self) -> dict[Site, list[Site]]:

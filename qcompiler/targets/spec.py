@@ -77,6 +77,7 @@ class OpRule:
         output: what each output must be.
         role: `anchor` nodes are worth quantizing on their own; `follow` nodes only inside a quantized region.
         absorbs: operators that the target computes inside the node, so that the output is the one behind them.
+        stored: the operands must be results that quantized nodes store; a value quantized for its readers will not do.
         conditions: what a node must satisfy besides.
         source: where this is documented or was measured.
     """
@@ -88,6 +89,7 @@ class OpRule:
     source: str
     role: Literal["anchor", "follow"] = "anchor"
     absorbs: tuple[str, ...] = ()
+    stored: bool = False
     conditions: tuple[Condition, ...] = ()
 
     def operand(self, port: int) -> Operand:

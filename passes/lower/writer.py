@@ -1,0 +1,155 @@
+"""Writes quantized values into a graph: Q/DQ pairs, integer constants, and what dynamic operators read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import helper
+
+from qcompiler import ir
+from qcompiler.numerics.affine import quantize
+from qcompiler.passes.lower.dynamic import Quantized, quantize_dynamic
+from qcompiler.quant import Encoding, PerAxis, QSpec
+
+Key = tuple[int, QSpec, bytes, bytes]
+
+
+@dataclass(eq=False)
+class Writer:
+    """Inserts nodes and constants, each distinct one once.
+
+    Attributes:
+        edit: the editor of the graph.
+    """
+
+    edit: ir.Editor
+    _pairs: dict[Key, ir.Tensor] = field(default_factory=dict)
+    _numbers: dict[tuple[str, bytes], ir.Constant] = field(default_factory=dict)
+    _dynamic: dict[int, Quantized] = field(default_factory=dict)
+    _matrices: dict[tuple[Key, bool], Quantized] = field(default_factory=dict)
+    _kept: list[ir.Tensor] = field(default_factory=list)
+
+    # ---- values
+    def at_use(self, node: ir.Node, port: int, encoding: Encoding) -> None:
+        """Quantizes one use of a value."""
+        tensor = node.inputs[port]
+        key = self._key(tensor, encoding)
+        if key not in self._pairs:
+            constant = isinstance(tensor, ir.Constant)
+            self._pairs[key] = self._constant(tensor, encoding) if constant else self._pair(tensor, encoding)
+        self.edit.set_input(node, port, self._pairs[key])
+
+    def at_tensor(self, tensor: ir.Tensor, encoding: Encoding) -> None:
+        """Quantizes a value for all its readers."""
+        if not self.edit.uses(tensor):
+            return
+        dequantized = self._pair(tensor, encoding)
+        quantizer = dequantized.inputs[0].inputs[0].inputs[0]
+        self.edit.replace_uses(tensor, dequantized, keep=[quantizer])
+
+    def rescale(self, tensor: ir.Tensor, encoding: Encoding) -> None:
+        """Replaces Mul(DequantizeLinear(q), constant), which gives `tensor`, by DequantizeLinear(q) with its scale."""
+        node = tensor.inputs[0]
+        before = node.inputs[0].inputs[0]
+        self.edit.set_outputs(node, [])
+        self._dequantize(before.inputs[0], tensor, self._parameters(tensor.name, encoding), encoding, outputs=[tensor])
+        self.edit.erase(node)
+        if not self.edit.uses(before.outputs[0]):
+            self.edit.erase(before)
+
+    def dynamic(self, tensor: ir.Tensor) -> Quantized:
+        """A value quantized at run time."""
+        if id(tensor) not in self._dynamic:
+            self._kept.append(tensor)
+            self._dynamic[id(tensor)] = quantize_dynamic(self.edit, tensor)
+        return self._dynamic[id(tensor)]
+
+    def matrix(self, tensor: ir.Constant, encoding: Encoding, transposed: bool) -> Quantized:
+        """A constant matrix as integers, transposed if so wished."""
+        key = self._key(tensor, encoding), transposed
+        if key not in self._matrices:
+            codes = codes_of(tensor, encoding)
+            if transposed:
+                codes = np.ascontiguousarray(codes.T)
+            scale, zero_point = self._parameters(tensor.name, encoding)
+            zero = zero_point if encoding.zero_point.any() else None
+            self._matrices[key] = Quantized(self.edit.constant(f"{tensor.name}_q", codes), scale, zero)
+        return self._matrices[key]
+
+    # ---- nodes
+    def _pair(self, tensor: ir.Tensor, encoding: Encoding) -> ir.Tensor:
+        """QuantizeLinear and DequantizeLinear behind `tensor`; gives the dequantized value."""
+        parameters = self._parameters(tensor.name, encoding)
+        quantized = self.edit.variable(f"{tensor.name}_q", np_dtype(encoding), tensor.shape)
+        self.edit.add("QuantizeLinear", [tensor, *parameters], name=f"{tensor.name}_quantize", outputs=[quantized])
+        return self._dequantize(quantized, tensor, parameters, encoding)
+
+    def _constant(self, tensor: ir.Constant, encoding: Encoding) -> ir.Tensor:
+        """An integer initializer in place of `tensor`, and the DequantizeLinear that reads it."""
+        codes = self.edit.constant(f"{tensor.name}_q", codes_of(tensor, encoding))
+        return self._dequantize(codes, tensor, self._parameters(tensor.name, encoding), encoding)
+
+    def _dequantize(
+        self,
+        quantized: ir.Tensor,
+        like: ir.Tensor,
+        parameters: list[ir.Tensor],
+        encoding: Encoding,
+        outputs: list[ir.Tensor] | None = None,
+    ) -> ir.Tensor:
+        """DequantizeLinear behind `quantized`; its output has the type and shape of `like`."""
+        axis = axis_of(encoding)
+        output = outputs or [self.edit.variable(f"{like.name}_dq", np.dtype(np.float32), like.shape)]
+        name, attrs = f"{like.name}_dequantize", {} if axis is None else {"axis": axis}
+        self.edit.add("DequantizeLinear", [quantized, *parameters], name=name, attrs=attrs, outputs=output)
+        return output[0]
+
+    # ---- numbers
+    def _parameters(self, name: str, encoding: Encoding) -> list[ir.Tensor]:
+        """Scale and zero point as initializers; equal ones are shared."""
+        return [
+            self._number(f"{name}_scale", encoding.scale),
+            self._number(f"{name}_zero_point", encoding.zero_point.astype(np_dtype(encoding))),
+        ]
+
+    def _number(self, hint: str, values: npt.NDArray[Any]) -> ir.Constant:
+        """An initializer with these values, made once."""
+        key = (f"{values.dtype}{values.shape}", values.tobytes())
+        if key not in self._numbers:
+            self._numbers[key] = self.edit.constant(hint, values)
+        return self._numbers[key]
+
+    def _key(self, tensor: ir.Tensor, encoding: Encoding) -> Key:
+        # a tensor that is kept keeps its id to itself
+        self._kept.append(tensor)
+        return id(tensor), encoding.spec, encoding.scale.tobytes(), encoding.zero_point.tobytes()
+
+
+def codes_of(tensor: ir.Constant, encoding: Encoding) -> npt.NDArray[Any]:
+    """Integer codes of a constant."""
+    if encoding.codes is not None:
+        return encoding.codes
+    spec = encoding.spec
+    return quantize(
+        ir.array(tensor),
+        encoding.scale,
+        encoding.zero_point,
+        qmin=spec.low,
+        qmax=spec.high,
+        dtype=np_dtype(encoding),
+        axis=axis_of(encoding),
+    )
+
+
+def axis_of(encoding: Encoding) -> int | None:
+    """The axis along which there is one scale for each index; None where there is one scale in all."""
+    granularity = encoding.spec.granularity
+    return granularity.axis if isinstance(granularity, PerAxis) and encoding.scale.ndim else None
+
+
+def np_dtype(encoding: Encoding) -> np.dtype[Any]:
+    """NumPy type of the codes."""
+    return helper.tensor_dtype_to_np_dtype(encoding.spec.qtype.onnx)

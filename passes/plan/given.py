@@ -1,0 +1,102 @@
+"""Encodings that a model came with take the place of calibration, where the target can use them.
+
+activation    per tensor; int8 as uint8 with code + 128
+weight        per tensor, or per output channel
+shared site   the encoding of one is that of all: the first one that is given goes to the root of the group;
+              a site that was given another encoding leaves the group
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from qcompiler import ir
+from qcompiler.quant import Encoding, PerAxis, QSpec, QuantPlan, Site, SitePlan
+
+
+@dataclass(eq=False)
+class Given:
+    """Encodings by place, found for places that are not listed word for word.
+
+    Attributes:
+        encodings: by tensor, or by use of a tensor.
+    """
+
+    encodings: Mapping[Site, Encoding] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._at_uses: dict[str, Encoding] = {}
+        for site, encoding in self.encodings.items():
+            if site.consumer:
+                self._at_uses.setdefault(site.tensor, encoding)
+
+    def at(self, site: Site) -> Encoding | None:
+        """The encoding of a place: its own; that of the tensor for a use; that of the first use for a tensor."""
+        found = self.encodings.get(site)
+        if found is None:
+            found = self.encodings.get(Site(site.tensor)) if site.consumer else self._at_uses.get(site.tensor)
+        return found
+
+
+def with_given(
+    sites: Mapping[Site, SitePlan], given: Given, constants: Mapping[str, ir.Constant]
+) -> Mapping[Site, SitePlan]:
+    """The sites with the encodings that the model came with."""
+    if not given.encodings:
+        return sites
+    plan, done = QuantPlan(sites), dict(sites)
+    for site, decision in sites.items():
+        encoding = usable(given.at(site), decision, constants.get(site.tensor))
+        if encoding is None:
+            continue
+        trained = replace(decision, encoding=encoding, same_as=None, gain=1.0, why=f"{decision.why}, as trained")
+        root = plan.root(site)
+        if root == site:
+            done[site] = done[site] if done[site].encoding is not None else trained
+        elif plan.gain(site) != 1.0:
+            done[site] = trained
+        elif done[root].encoding is None and sites[root].derived is None:
+            done[root] = replace(done[root], encoding=encoding, why=f"{done[root].why}, as trained")
+        elif not same_grid(done[root].encoding, encoding):
+            done[site] = trained
+    return done
+
+
+def usable(encoding: Encoding | None, decision: SitePlan, constant: ir.Constant | None) -> Encoding | None:
+    """The encoding in the type that the target chose; None where it has none, or cannot store it so."""
+    spec = decision.choice
+    if encoding is None or spec is None or spec.dynamic or decision.derived is not None or encoding.spec.qtype.bits > 8:
+        return None
+    if encoding.scale.ndim:
+        axis = spec.granularity.axis if isinstance(spec.granularity, PerAxis) else None
+        granularity = encoding.spec.granularity
+        if constant is None or not isinstance(granularity, PerAxis) or granularity.axis != axis:
+            return None
+        if encoding.scale.shape != (constant.shape[axis],):
+            return None
+    return as_type_of(encoding, spec)
+
+
+def same_grid(one: Encoding | None, other: Encoding) -> bool:
+    """Whether two encodings have the same codes for the same values."""
+    return (
+        one is not None
+        and one.spec.qtype == other.spec.qtype
+        and np.array_equal(one.scale, other.scale)
+        and np.array_equal(one.zero_point, other.zero_point)
+    )
+
+
+def as_type_of(encoding: Encoding, spec: QSpec) -> Encoding:
+    """The same grid with codes of the type of `spec`: int8 and uint8 differ by 128 in code and zero point."""
+    shift = int(spec.qtype.low - encoding.spec.qtype.low)
+    zero_point = np.asarray(encoding.zero_point + shift, np.int32)
+    symmetric = spec.symmetric and not zero_point.any()
+    return replace(
+        encoding,
+        spec=replace(spec, granularity=encoding.spec.granularity, symmetric=symmetric, narrow=False),
+        zero_point=zero_point,
+    )
