@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -482,6 +484,69 @@ def test_mutated_references(changes: list[tuple[str, int, int, int]], tmp_path: 
     path = write_external(tmp_path, 600)
     path.write_bytes(mutate(path.read_bytes(), changes))
     limited(path)
+
+
+TEXTS = ["", "x", "y", "w", "a", "local", "twice", "Add", "If", "Cast", "ai.onnx", "to", "location", "../x"]
+NUMBERS = [0, 1, 2, 3, 5, 8, 10, 16, 22, -1, 1 << 31, 1 << 40, (1 << 63) - 1, -1 << 63]
+
+
+def messages(message: Any) -> list[Any]:
+    """A message and all messages inside it."""
+    found = [message]
+    for entry, value in message.ListFields():
+        if entry.type == entry.TYPE_MESSAGE:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                found += messages(part)
+    return found
+
+
+def rebuild(proto: ModelProto, draw: Callable[[int], int]) -> None:
+    """Changes one field of one message: clears it, copies a message of its type into it, or gives it an odd value."""
+    every = messages(proto)
+    message = every[draw(len(every))]
+    entries = [entry for entry, _ in message.ListFields()] if draw(3) else list(message.DESCRIPTOR.fields)
+    if not entries:
+        return
+    entry = entries[draw(len(entries))]
+    if draw(3) == 0:
+        message.ClearField(entry.name)
+        return
+    if entry.type == entry.TYPE_MESSAGE:
+        alike = [other for other in every if other.DESCRIPTOR is entry.message_type]
+        value = type(alike[0]).FromString(alike[draw(len(alike))].SerializeToString()) if alike else None
+    elif entry.type == entry.TYPE_STRING:
+        value = TEXTS[draw(len(TEXTS))]
+    elif entry.type == entry.TYPE_BYTES:
+        value = bytes(draw(9))
+    elif entry.type in (entry.TYPE_FLOAT, entry.TYPE_DOUBLE):
+        value = [0.0, 1.0, float("nan"), float("inf")][draw(4)]
+    elif entry.type == entry.TYPE_ENUM:
+        value = entry.enum_type.values[draw(len(entry.enum_type.values))].number
+    else:
+        value = NUMBERS[draw(len(NUMBERS) if entry.type == entry.TYPE_INT64 else 9)]
+    held = getattr(message, entry.name)
+    if hasattr(held, "append"):
+        if value is not None:
+            held.append(value)
+        if len(held) > 1 and draw(2):
+            del held[draw(len(held))]
+    elif entry.type == entry.TYPE_MESSAGE:
+        if value is not None:
+            held.CopyFrom(value)
+    else:
+        setattr(message, entry.name, value)
+
+
+@FUZZ
+@given(name=st.sampled_from(sorted(SEEDS)), rolls=st.lists(st.integers(0, 1 << 16), min_size=9, max_size=60))
+def test_rebuilt_models(name: str, rolls: list[int], tmp_path: Path) -> None:
+    proto = ModelProto.FromString(SEEDS[name])
+    dice = iter(rolls)
+    with contextlib.suppress(StopIteration):
+        while True:
+            rebuild(proto, lambda count: next(dice) % count)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    limited(tmp_path / "m.onnx")
 
 
 @FUZZ
