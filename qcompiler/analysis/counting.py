@@ -50,9 +50,9 @@ class PatternCounter:
         if self._recent + values.size > _FULL:
             self._empty()
         self._recent += values.size
-        bits = values.view(np.uint32)
+        bits, add = values.view(np.uint32), _adder()
         for start in range(0, bits.size, _CHUNK):
-            _adder()(self._table, (bits[start : start + _CHUNK] >> np.uint32(16)).view(np.int32))
+            add(self._table, (bits[start : start + _CHUNK] >> np.uint32(16)).view(np.int32))
         # Adding 0.0 makes -0.0 positive, so that the sign of a zero extreme does not depend on order.
         self.minimum, self.maximum = min(self.minimum, minimum) + 0.0, max(self.maximum, maximum) + 0.0
 
