@@ -7,10 +7,13 @@
 Without `max_drop` a candidate is still broken when the loss of the metric is surely more than `COLLAPSE`: nobody who
 did not ask for a contract asked for a collapse. Under `max_drop` a candidate may be shipped while undecided, if its
 point estimate keeps the promise; the exit status then says so.
+
+A figure that is not a number speaks against its candidate: outputs of NaN are broken, a speed of NaN is no speed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -69,16 +72,19 @@ def breakage(judged: Judged, max_drop: float | None, floor: float) -> str | None
     """Why a candidate must not be shipped at any speed; None where it may."""
     if judged.precision == "float":
         return None
-    if judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
+    if judged.worst_sqnr_db is not None and not judged.worst_sqnr_db >= floor:
         return f"output {judged.worst_output!r} has an SQNR of {judged.worst_sqnr_db:.1f} dB, under {floor:g}"
-    if judged.drop is None or judged.ci_low is None:
+    if judged.drop is None:
         return None
+    if math.isnan(judged.drop):
+        return "the metric is not a number"
+    surely = judged.ci_low if judged.ci_low is not None else -math.inf
     if max_drop is None:
         if judged.agreement and (judged.worst_sqnr_db or 0.0) >= NEAR:
             return None
         limit = AGREEMENT_COLLAPSE if judged.agreement else COLLAPSE
-        return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if judged.ci_low > limit else None
-    if judged.ci_low > max_drop:
+        return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if surely > limit else None
+    if surely > max_drop:
         return f"the metric falls by {judged.drop:.2%}, surely more than the {max_drop:.2%} allowed"
     if judged.drop > max_drop:
         return f"the metric falls by {judged.drop:.2%}, more than the {max_drop:.2%} allowed"
@@ -98,17 +104,22 @@ def verdict(judged: Judged, max_drop: float | None) -> Verdict:
     return "broken" if judged.ci_low > max_drop else "undecided"
 
 
+def faster(judged: Judged, bar: float) -> bool:
+    """Whether a candidate is faster than `bar` beyond its noise; True where nothing was measured."""
+    return judged.speedup is None or judged.speedup >= bar + judged.noise
+
+
 def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -> Choice:
     """The candidate to ship; the last ones are float models, which are never broken, the very last one as given."""
     reasons: dict[int, str] = {}
     open_: list[int] = []
     floats = [judged for judged in candidates if judged.precision == "float"]
-    bar = max(1.0, *(judged.speedup or 1.0 for judged in floats))
+    bar = max([1.0, *(judged.speedup for judged in floats if judged.speedup is not None and judged.speedup > 1.0)])
     for index, judged in enumerate(candidates):
         reason = breakage(judged, max_drop, floor)
         if reason is not None:
             reasons[index] = f"broken: {reason}"
-        elif judged.precision != "float" and judged.speedup is not None and judged.speedup < bar + judged.noise:
+        elif judged.precision != "float" and not faster(judged, bar):
             figures = f"{judged.speedup:.2f} times, float {bar:.2f}, noise {judged.noise:.2f}"
             reasons[index] = f"no faster than float ({figures})"
         else:

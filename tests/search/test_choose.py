@@ -1,0 +1,159 @@
+"""choose: what is shipped, from what was measured."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qcompiler.search.choose import Choice, Judged, breakage, choose, verdict
+
+FUSED = Judged("float", speedup=1.1, noise=0.01)
+GIVEN = Judged("float", speedup=1.0, noise=0.01)
+
+
+def fine(precision: str = "int8", **figures: object) -> Judged:
+    """A candidate without fault; `figures` replace its own."""
+    usual = {"worst_output": "y", "worst_sqnr_db": 30.0, "drop": 0.0, "ci_low": -0.01, "ci_high": 0.005}
+    return Judged(precision, **{**usual, "speedup": 2.0, "noise": 0.05, **figures})  # type: ignore[arg-type]
+
+
+def among(*quantized: Judged, max_drop: float | None = None, floats: tuple[Judged, ...] = (FUSED, GIVEN)) -> Choice:
+    return choose([*quantized, *floats], max_drop, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "index", "reasons"),
+    [
+        ([fine()], 0, ["shipped: the fastest (2.00 times)"]),
+        ([fine(speedup=1.5), fine("w8")], 1, ["not faster than the shipped one (1.50 times)", "shipped: the fastest"]),
+        ([fine(speedup=1.95), fine("w8")], 0, ["shipped: the fastest (1.95 times)", "not faster than the shipped one"]),
+        (
+            [fine(speedup=1.12)],
+            1,
+            ["no faster than float (1.12 times, float 1.10, noise 0.05)", "shipped: no quantized"],
+        ),
+        ([fine(speedup=0.7), fine("w8", speedup=0.9)], 2, ["no faster than float (0.70", "no faster than float (0.90"]),
+        ([fine(worst_sqnr_db=4.9)], 1, ["broken: output 'y' has an SQNR of 4.9 dB, under 5"]),
+        ([fine(worst_sqnr_db=math.nan)], 1, ["broken: output 'y' has an SQNR of nan dB"]),
+        ([fine(worst_sqnr_db=math.inf)], 0, ["shipped"]),
+        ([fine(worst_sqnr_db=1.0, speedup=4.0), fine("w8")], 1, ["broken", "shipped: the fastest (2.00 times)"]),
+        ([fine(speedup=math.nan)], 1, ["no faster than float (nan times"]),
+        ([fine(speedup=None)], 0, ["shipped: the fastest"]),
+        ([fine(drop=0.05, ci_low=0.03, ci_high=0.07)], 1, ["broken: the metric falls by 5.00%, surely more than 2%"]),
+        ([fine(drop=0.05, ci_low=0.01, ci_high=0.09)], 0, ["shipped"]),
+        ([fine(drop=0.05, ci_low=0.03, ci_high=0.07, agreement=True)], 0, ["shipped"]),
+        (
+            [fine(drop=0.2, ci_low=0.15, ci_high=0.3, agreement=True, worst_sqnr_db=8.0)],
+            1,
+            ["broken: the metric falls by 20.00%, surely more than 10%"],
+        ),
+        ([fine(drop=0.2, ci_low=0.15, ci_high=0.3, agreement=True, worst_sqnr_db=12.0)], 0, ["shipped"]),
+        ([fine(drop=math.nan)], 1, ["broken: the metric is not a number"]),
+    ],
+)
+def test_without_a_contract(candidates: list[Judged], index: int, reasons: list[str]) -> None:
+    found = among(*candidates)
+    assert found.index == index
+    for said, expected in zip(found.reasons, reasons, strict=False):
+        assert said.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "index", "word", "reason"),
+    [
+        (fine(), 0, "holds", "shipped: the fastest"),
+        (fine(ci_high=0.02), 0, "undecided", "shipped: the fastest"),
+        (
+            fine(drop=0.02, ci_low=0.005, ci_high=0.04),
+            1,
+            "holds",
+            "broken: the metric falls by 2.00%, more than the 1.00%",
+        ),
+        (fine(drop=0.03, ci_low=0.02, ci_high=0.04), 1, "holds", "broken: the metric falls by 3.00%, surely more"),
+        (fine(drop=0.03, ci_low=None, ci_high=None), 1, "holds", "broken: the metric falls by 3.00%, more than"),
+        (fine(drop=0.001, ci_low=None, ci_high=None), 0, "undecided", "shipped"),
+        (fine(drop=None, ci_low=None, ci_high=None), 0, "undecided", "shipped"),
+    ],
+)
+def test_under_a_contract_of_one_percent(candidate: Judged, index: int, word: str, reason: str) -> None:
+    found = among(candidate, max_drop=0.01)
+    assert (found.index, found.verdict) == (index, word)
+    assert found.reasons[0].startswith(reason)
+    assert found.broken == ((0,) if index else ())
+
+
+@pytest.mark.parametrize(
+    ("floats", "index", "reason"),
+    [
+        ((FUSED, GIVEN), 0, "shipped: the fastest (1.10 times)"),
+        ((Judged("float", speedup=0.9, noise=0.01), GIVEN), 1, "shipped: the fastest (1.00 times)"),
+        ((Judged("float", speedup=0.99, noise=0.02), GIVEN), 0, "shipped: the fastest (0.99 times)"),
+        ((Judged("float"), Judged("float")), 0, "shipped: the fastest"),
+        ((GIVEN,), 0, "shipped: the fastest (1.00 times)"),
+    ],
+)
+def test_float_models_alone(floats: tuple[Judged, ...], index: int, reason: str) -> None:
+    found = choose(floats, None, 5.0)
+    assert found.index == index
+    assert found.reasons[index] == reason
+
+
+def test_verdict_without_samples() -> None:
+    assert verdict(Judged("int8"), None) == "not measured"
+    assert verdict(fine(), None) == "informative"
+    assert verdict(fine(drop=0.05, ci_low=0.03, ci_high=0.07), 0.01) == "broken"
+
+
+figure = st.none() | st.floats(-1, 1) | st.just(math.nan)
+judged = st.builds(
+    Judged,
+    precision=st.sampled_from(["int8", "w8"]),
+    worst_output=st.just("y"),
+    worst_sqnr_db=st.none() | st.floats(-20, 60) | st.sampled_from([math.nan, math.inf]),
+    drop=figure,
+    ci_low=figure,
+    ci_high=figure,
+    agreement=st.booleans(),
+    speedup=st.none() | st.floats(0.1, 5) | st.just(math.nan),
+    noise=st.floats(0, 0.5),
+)
+float_models = st.lists(
+    st.builds(Judged, precision=st.just("float"), speedup=st.none() | st.floats(0.5, 2), noise=st.floats(0, 0.2)),
+    min_size=1,
+    max_size=2,
+)
+contract = st.none() | st.floats(0, 0.2)
+
+
+@given(st.lists(judged, max_size=4), float_models, contract)
+def test_never_ships_broken_or_slower_and_says_why(
+    quantized: list[Judged], floats: list[Judged], max_drop: float | None
+) -> None:
+    candidates = [*quantized, *floats]
+    found = choose(candidates, max_drop, 5.0)
+    shipped = candidates[found.index]
+    assert breakage(shipped, max_drop, 5.0) is None
+    assert found.index not in found.broken
+    if shipped.precision != "float" and shipped.speedup is not None:
+        assert shipped.speedup >= 1.0 + shipped.noise
+        assert all(shipped.speedup >= (other.speedup or 0.0) + shipped.noise for other in floats)
+    assert len(found.reasons) == len(candidates)
+    assert all(found.reasons)
+    assert [reason.startswith("shipped") for reason in found.reasons].count(True) == 1
+    assert found.reasons[found.index].startswith("shipped")
+    if max_drop is not None:
+        assert found.verdict in ("holds", "undecided")
+    again = choose(list(candidates), max_drop, 5.0)
+    assert again == found
+
+
+@given(st.lists(judged, max_size=4), float_models)
+def test_float_is_shipped_only_where_nothing_quantized_is_left(quantized: list[Judged], floats: list[Judged]) -> None:
+    candidates = [*quantized, *floats]
+    found = choose(candidates, None, 5.0)
+    if candidates[found.index].precision == "float":
+        refused = ("broken", "no faster than float")
+        assert all(reason.startswith(refused) for reason in found.reasons[: len(quantized)])
