@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from qcompiler import ir
@@ -10,6 +11,22 @@ from qcompiler.backends.conformance import Conformance
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import Encoding, NodePlan, Precision, Site
 from qcompiler.targets import TargetSpec
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Rewrites to make before the plan, and what they fill in while they run.
+
+    Attributes:
+        passes: in order.
+        given: encodings that follow from the rewrites alone.
+        aliases: for a new tensor, the one of the prepared model that holds the same values (or these and zeros), so
+            that statistics and given encodings of that one serve; for a new weight, the one whose channels it has.
+    """
+
+    passes: Sequence[GraphPass] = ()
+    given: Mapping[Site, Encoding] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 class Backend(Protocol):
@@ -23,10 +40,11 @@ class Backend(Protocol):
     def version(self) -> str:
         """Version of the runtime or compiler that checks results."""
 
-    def condition(
-        self, precision: Precision, keep_float: tuple[str, ...]
-    ) -> tuple[Sequence[GraphPass], Mapping[Site, Encoding]]:
-        """Rewrites to make before the plan, and the encodings that they fill in while they run."""
+    def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
+        """Rewrites to make before the plan."""
+
+    def legalise(self, plan: Mapping[str, NodePlan]) -> Sequence[GraphPass]:
+        """Rewrites to make on the graph with Q and DQ, so that the backend computes each node as planned."""
 
     def inspect(self, model: ir.Model, plan: Mapping[str, NodePlan]) -> Conformance:
         """What the real backend makes of a model.

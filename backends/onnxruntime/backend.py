@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qcompiler import ir
+from qcompiler.backends.base import Conditioning
 from qcompiler.backends.conformance import Conformance
+from qcompiler.backends.onnxruntime.condition import condition
+from qcompiler.backends.onnxruntime.hold_float import HoldFloat
 from qcompiler.backends.onnxruntime.inspect import inspect
-from qcompiler.backends.onnxruntime.spec import SPEC, U8
-from qcompiler.passes.condition.integer_hard_activations import IntegerHardActivations
+from qcompiler.backends.onnxruntime.spec import SPEC
+from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
 from qcompiler.pipeline import GraphPass
-from qcompiler.quant import Encoding, NodePlan, Precision, Site
+from qcompiler.quant import NodePlan, Precision
 from qcompiler.targets import TargetSpec
 
 
@@ -28,14 +31,13 @@ class OnnxRuntime:
 
         return str(onnxruntime.__version__)
 
-    def condition(
-        self, precision: Precision, keep_float: tuple[str, ...]
-    ) -> tuple[Sequence[GraphPass], Mapping[Site, Encoding]]:
-        """Hard activations in integer form where the precision is int8."""
-        if precision != "int8":
-            return (), {}
-        step = IntegerHardActivations(self.spec, U8, keep_float)
-        return (step,), step.given
+    def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
+        """What `condition` offers, where the precision is int8."""
+        return condition(keep_float) if precision == "int8" else Conditioning()
+
+    def legalise(self, plan: Mapping[str, NodePlan]) -> Sequence[GraphPass]:
+        """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
+        return (SpreadBias(plan), HoldFloat(plan))
 
     def inspect(self, model: ir.Model, plan: Mapping[str, NodePlan]) -> Conformance:
         """See `inspect`."""

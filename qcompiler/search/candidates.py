@@ -45,17 +45,19 @@ class Draft:
         model: the prepared model with the target's rewrites.
         plan: sites without encodings, but for given ones.
         trace: passes so far.
+        aliases: the tensor of the prepared model that holds the values of a new one.
     """
 
     precision: Precision
     model: ir.Model
     plan: QuantPlan
     trace: Trace
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Tensors whose ranges the plan needs."""
-        return wanted(self.model, self.plan)
+        """Tensors of the prepared model whose ranges the plan needs."""
+        return tuple(dict.fromkeys(self.aliases.get(name, name) for name in wanted(self.model, self.plan)))
 
     @property
     def quantizes(self) -> bool:
@@ -87,20 +89,20 @@ class Drafter:
         """Chooses nodes and sites for a precision."""
         pipeline = Pipeline(instruments=self.instruments)
         model = self.prepared.copy()
-        steps, known = self.backend.condition(precision, self.keep_float)
-        pipeline.graph(model, steps)
+        conditioning = self.backend.condition(precision, self.keep_float)
+        pipeline.graph(model, conditioning.passes)
+        given = {**self.given, **renamed(self.given, conditioning.aliases), **conditioning.given}
         only_given = self.only_given and precision in self.backend.spec.needs_data
-        step = Annotate(
-            self.backend.spec, precision, self.keep_float, given={**self.given, **known}, only_given=only_given
-        )
+        step = Annotate(self.backend.spec, precision, self.keep_float, given=given, only_given=only_given)
         plan = pipeline.plan(model, QuantPlan(), [step])
-        return Draft(precision, model, plan, pipeline.trace)
+        return Draft(precision, model, plan, pipeline.trace, conditioning.aliases)
 
     def candidate(self, draft: Draft, stats: Ranges | None, method: str, methods: Mapping[str, str]) -> Candidate:
         """Gives a draft its numbers and turns it into nodes."""
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
-        plan = pipeline.plan(model, draft.plan, [Encode(stats, method, methods), ShareConcat(), DeriveBias()])
+        steps = [Encode(stats, method, methods, draft.aliases), ShareConcat(), DeriveBias()]
+        plan = pipeline.plan(model, draft.plan, steps)
         pipeline.graph(model, [Materialise(plan), *self.backend.legalise(plan.nodes), EliminateDead()])
         return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace)
 
@@ -108,6 +110,12 @@ class Drafter:
         """The prepared model, and the model as given: what is shipped where nothing quantized is better."""
         fused = Candidate("float", "fused", self.prepared, self.prepared, QuantPlan({}, float_nodes(self.prepared)))
         return fused, Candidate("float", "as given", original, original, QuantPlan({}, float_nodes(original)))
+
+
+def renamed(given: Mapping[Site, Encoding], aliases: Mapping[str, str]) -> dict[Site, Encoding]:
+    """The given encodings of tensors that have other names now, for all uses of those."""
+    named = {site.tensor: encoding for site, encoding in reversed(given.items())}
+    return {Site(new): named[old] for new, old in aliases.items() if old in named}
 
 
 def float_nodes(model: ir.Model) -> dict[str, NodePlan]:
