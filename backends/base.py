@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.analysis import SessionConfig
 from qcompiler.backends.conformance import Conformance
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import Encoding, NodePlan, Precision, Site
@@ -46,9 +49,29 @@ class Backend(Protocol):
     def legalise(self, plan: Mapping[str, NodePlan]) -> Sequence[GraphPass]:
         """Rewrites to make on the graph with Q and DQ, so that the backend computes each node as planned."""
 
-    def inspect(self, model: ir.Model, plan: Mapping[str, NodePlan]) -> Conformance:
+    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
+        """The default session, then others that may be faster for this model; whether they are is for measuring.
+
+        Raises:
+            ModelError: the backend refuses the model.
+        """
+
+    def inspect(
+        self,
+        model: ir.Model,
+        plan: Mapping[str, NodePlan],
+        config: SessionConfig | None = None,
+        feed: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> Conformance:
         """What the real backend makes of a model.
+
+        Args:
+            model: ready to run.
+            plan: how its nodes were planned.
+            config: the session that it ships with; the default one if missing.
+            feed: an input to run it on, to say what its slow forms cost.
 
         Raises:
             ModelError: it refuses the model; the message is its own.
+            DataError: the model cannot run on the feed.
         """

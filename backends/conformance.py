@@ -32,6 +32,7 @@ class Conformance:
         boundaries: Q, DQ and dynamic Q that are left.
         fallback: planned in integers, run in float.
         surprises: planned in float and run in integers, or run in a kernel that is known to be slow.
+        findings: forms known to be slow, whether planned or not, most expensive first.
     """
 
     ops: Mapping[str, int]
@@ -40,3 +41,29 @@ class Conformance:
     boundaries: int
     fallback: tuple[Fallback, ...] = ()
     surprises: tuple[Fallback, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A node that the backend runs in a form known to be slow.
+
+    Attributes:
+        trap: name of the form.
+        node: name in our graph.
+        runs_as: the backend's operator.
+        what: what happens, in a sentence.
+        rule: where that is measured: rule or section of the backend's fact sheet.
+        remedy: what avoids it.
+        microseconds: of the node in one run of this model; None where nothing was run.
+        share: of the whole run; None where nothing was run.
+    """
+
+    trap: str
+    node: str
+    runs_as: str
+    what: str
+    rule: str
+    remedy: str
+    microseconds: float | None = None
+    share: float | None = None

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qcompiler import ir
+from qcompiler.analysis import SessionConfig
 from qcompiler.backends.base import Conditioning
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.condition import condition
+from qcompiler.backends.onnxruntime.gate import Feed, gate
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
-from qcompiler.backends.onnxruntime.inspect import inspect
+from qcompiler.backends.onnxruntime.sessions import sessions
 from qcompiler.backends.onnxruntime.spec import SPEC
 from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
 from qcompiler.pipeline import GraphPass
@@ -39,9 +41,19 @@ class OnnxRuntime:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
         return (SpreadBias(plan), HoldFloat(plan))
 
-    def inspect(self, model: ir.Model, plan: Mapping[str, NodePlan]) -> Conformance:
-        """See `inspect`."""
-        return inspect(model, plan)
+    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
+        """See `sessions`."""
+        return sessions(model)
+
+    def inspect(
+        self,
+        model: ir.Model,
+        plan: Mapping[str, NodePlan],
+        config: SessionConfig | None = None,
+        feed: Feed | None = None,
+    ) -> Conformance:
+        """See `gate`."""
+        return gate(model, plan, config or SessionConfig(), feed)
 
 
 BACKEND = OnnxRuntime()

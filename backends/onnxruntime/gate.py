@@ -1,0 +1,49 @@
+"""The gate: what ONNX Runtime made of a model under the session that it ships with, and what its slow forms cost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+from onnx import GraphProto
+
+from qcompiler import ir
+from qcompiler.analysis import Runner, SessionConfig, node_times
+from qcompiler.backends.conformance import Conformance
+from qcompiler.backends.onnxruntime.inspect import WEIGHTS_APART, conformance
+from qcompiler.backends.onnxruntime.traps import findings
+from qcompiler.quant import NodePlan
+
+Feed = Mapping[str, npt.NDArray[Any]]
+
+
+def optimised(model: ir.Model, config: SessionConfig) -> GraphProto:
+    """The graph that ONNX Runtime runs.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model; the message is its own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimised.onnx"
+        Runner(model, replace(config, save_optimized=path, entries=(*config.entries, *WEIGHTS_APART)))
+        return onnx.load(path, load_external_data=False).graph
+
+
+def gate(model: ir.Model, plan: Mapping[str, NodePlan], config: SessionConfig, feed: Feed | None) -> Conformance:
+    """What ONNX Runtime makes of `model`, whose nodes were planned by `plan`; see `Backend.inspect`.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model; the message is its own.
+        DataError: the model cannot run on the feed.
+    """
+    graph = optimised(model, config)
+    found = findings(graph, model)
+    if found and feed is not None:  # a profile costs runs, and only serves to say what a finding costs
+        times = node_times(model, feed, config=config)
+        found = findings(graph, model, {name: time.seconds for name, time in times.items()})
+    return replace(conformance(graph, plan), findings=found)
