@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from qcompiler._version import __version__
 
 if TYPE_CHECKING:
+    from qcompiler.analysis.session import session as session
     from qcompiler.compiler import Result as Result
     from qcompiler.compiler import calibrate as calibrate
     from qcompiler.compiler import compile as compile
@@ -39,6 +40,7 @@ _HOMES = {
     "compile": "qcompiler.compiler",
     "load": "qcompiler.ir",
     "save": "qcompiler.ir",
+    "session": "qcompiler.analysis.session",
     "summary": "qcompiler.report.text",
 }
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "compile",
     "load",
     "save",
+    "session",
     "summary",
 ]
 
