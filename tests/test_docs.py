@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import qcompiler
 from qcompiler import backends
 from qcompiler.cli.group import TERMINATED
 from qcompiler.cli.main import main
@@ -39,7 +40,7 @@ def rows(text: str, heading: str) -> Iterator[list[str]]:
     for line in section.splitlines():
         if line.startswith("|") and not line.startswith("|---"):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if cells[0] not in ("key", "option", "target", "status"):
+            if cells[0] not in ("file", "key", "name", "option", "status", "target"):
                 yield cells
 
 
@@ -207,12 +208,14 @@ def test_every_key_of_the_report_is_explained() -> None:
         assert sorted(explained) == sorted(field.name for field in fields(part)), heading
 
 
-def test_every_key_of_a_real_report_is_explained(tmp_path: Path) -> None:
-    import qcompiler
-
+def test_every_file_and_key_of_a_real_compile_is_explained(tmp_path: Path) -> None:
     cnn = ROOT / "models" / "digits_cnn"
     recipe = Recipe(samples=4, bench_seconds=0)
-    report = qcompiler.compile(cnn / "model.onnx", "onnxruntime", cnn / "calibration.npz", recipe=recipe).report
+    report = qcompiler.compile(
+        cnn / "model.onnx", "onnxruntime", cnn / "calibration.npz", output=tmp_path / "out", recipe=recipe
+    ).report
+    listed = {code(cells[0])[0] for cells in rows(TEXTS["README.md"], "What is in the output folder")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= listed
     text = TEXTS["reports.md"]
     for heading in ("model", "calibration", "backend"):
         explained = [key for cells in rows(text, heading) for key in code(cells[0])]
@@ -225,6 +228,11 @@ def test_every_key_of_a_real_report_is_explained(tmp_path: Path) -> None:
 def test_the_readme_names_every_part_of_the_report() -> None:
     paragraph = TEXTS["README.md"].split("In `report.json`:", 1)[1].split("\n\n", 1)[0]
     assert sorted(code(paragraph)) == sorted(field.name for field in fields(record.Report))
+
+
+def test_the_readme_names_all_that_is_public() -> None:
+    listed = [name for cells in rows(TEXTS["README.md"], "From Python") for name in code(cells[0])]
+    assert sorted(listed) == sorted(set(qcompiler.__all__) - {"__version__"})
 
 
 # ---- the house
