@@ -52,7 +52,7 @@ class PadStemChannels(GraphPass):
 
     def _rewrite(self, edit: ir.Editor, conv: ir.Node) -> None:
         x, weight = conv.inputs[0], ir.array(conv.inputs[1])
-        n, c, *sizes = x.shape
+        n, _, *sizes = x.shape
         more = RUN - weight.shape[1]
         amounts = edit.constant(f"{conv.name}_wide_pads", np.array([0, 0, 0, 0, 0, more, 0, 0], np.int64))
         wide = edit.variable(f"{conv.name}_wide_out", x.dtype, [n, RUN, *sizes])

@@ -99,7 +99,7 @@ def refusal(conv: ir.Node) -> str | None:
     if max(kernel) < BLOCK:
         return f"kernel of {what} is smaller than a block"
     for i, size in enumerate(sizes):
-        even, (first, last) = size + size % BLOCK, taps(kernel[i], pads[i])
+        even, (_, last) = size + size % BLOCK, taps(kernel[i], pads[i])
         out = (size + pads[i] + pads[i + 2] - kernel[i]) // BLOCK + 1
         if out + last < even // BLOCK:
             return f"{what} leaves rows or columns at the end of {conv.inputs[0].name!r} unread"

@@ -114,7 +114,7 @@ class Drafter:
 
 def renamed(given: Mapping[Site, Encoding], aliases: Mapping[str, str]) -> dict[Site, Encoding]:
     """The given encodings of tensors that have other names now, for all uses of those."""
-    named = {site.tensor: encoding for site, encoding in reversed(given.items())}
+    named = {site.tensor: encoding for site, encoding in reversed(list(given.items()))}
     return {Site(new): named[old] for new, old in aliases.items() if old in named}
 
 
