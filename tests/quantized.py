@@ -1,4 +1,4 @@
-"""Helpers for tests of plans: a float model through annotate, encode and materialise, and what ONNX Runtime makes of it."""
+"""For tests of plans: a float model through annotate, encode, materialise, and what ONNX Runtime makes of it."""
 
 from __future__ import annotations
 
