@@ -80,17 +80,20 @@ def decide(region: Region, given: Given) -> Mapping[Site, SitePlan]:
 def sites(region: Region) -> Iterator[tuple[Site, SitePlan]]:
     """Each site with its decision, nothing given."""
     nodes = [node for node in region.model.nodes if node.name in region.rules]
-    first: dict[int, Site] = {}
+    first: dict[tuple[int, bool], Site] = {}
     for node in nodes:
+        rule = region.rules[node.name]
         for port, tensor in enumerate(node.inputs):
-            if isinstance(region.rules[node.name].operand(port), Activation) and not isinstance(tensor, ir.Constant):
-                first.setdefault(id(tensor), Site(tensor.name, node.name, port))
+            if isinstance(rule.operand(port), Activation) and not isinstance(tensor, ir.Constant):
+                first.setdefault((id(tensor), rule.dynamic), Site(tensor.name, node.name, port))
     for node in nodes:
         yield from _inputs(region, node, region.rules[node.name], first)
         yield from _outputs(region, node, region.rules[node.name])
 
 
-def _inputs(region: Region, node: ir.Node, rule: OpRule, first: Mapping[int, Site]) -> Iterator[tuple[Site, SitePlan]]:
+def _inputs(
+    region: Region, node: ir.Node, rule: OpRule, first: Mapping[tuple[int, bool], Site]
+) -> Iterator[tuple[Site, SitePlan]]:
     for port, tensor in enumerate(node.inputs):
         operand = rule.operand(port)
         if not tensor.name or isinstance(operand, Float):
@@ -103,8 +106,8 @@ def _inputs(region: Region, node: ir.Node, rule: OpRule, first: Mapping[int, Sit
         elif isinstance(operand, Weight):
             options = tuple(along(spec, channel_axis(node)) for spec in operand.options)
             yield use, SitePlan(options, options[0], rule.name, f"weight of {node.name}")
-        elif region.source(tensor) is None:
-            leader = first.get(id(tensor), use)
+        elif rule.dynamic or region.source(tensor) is None:
+            leader = first.get((id(tensor), rule.dynamic), use)
             why = f"read by {node.op} {node.name}"
             same_as = None if leader == use else leader
             yield use, SitePlan(operand.options, operand.options[0], rule.name, why, same_as=same_as)
@@ -153,11 +156,11 @@ def decisions(region: Region) -> Mapping[str, NodePlan]:
     for node in region.model.nodes:
         if node.name in region.rules:
             rule = region.rules[node.name]
-            found[node.name] = NodePlan(region.precision, rule.name, rule.source)
+            found[node.name] = NodePlan(rule.precision, rule.name, rule.source)
             swallowed = region.absorbed(node)
             if swallowed is not None:
                 reason = f"computed inside {node.op} {node.name}"
-                found[swallowed.name] = NodePlan(region.precision, rule.name, reason)
+                found[swallowed.name] = NodePlan(rule.precision, rule.name, reason)
         elif node.name not in found:
             found[node.name] = NodePlan("float", "float", why_float(region, node))
         for graph in node.subgraphs():

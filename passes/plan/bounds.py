@@ -59,14 +59,11 @@ def expressible(activation: ir.Node, tensor: ir.Tensor) -> bool:
 def fits(encoding: Encoding, limit: Bounds) -> bool:
     """Whether the bounds clip nothing that the grid does not clip: to half a step, as ONNX Runtime checks it."""
     low, high = limit
-    zero, scale = int(encoding.zero_point), float(encoding.scale)
-    below = math.isinf(low) or np.rint(np.float32(low) / np.float32(scale)) + zero <= encoding.spec.low
-    if low == 0.0:
-        below = zero == encoding.spec.low
-    if math.isinf(high):
-        return bool(below)
-    codes = float(np.rint(np.float32(high) / np.float32(scale)))
-    return bool(below and codes + zero >= encoding.spec.high and codes <= LARGEST_CODE)
+    zero, first, last = int(encoding.zero_point), encoding.spec.low, encoding.spec.high
+    with np.errstate(over="ignore"):
+        ends = np.rint(np.asarray([low, high], np.float32) / encoding.scale).astype(np.float64)
+    below = zero == first if low == 0.0 else ends[0] + zero <= first
+    return bool(below and ends[1] + zero >= last and (math.isinf(high) or ends[1] <= LARGEST_CODE))
 
 
 def within(encoding: Encoding, limit: Bounds) -> Encoding:

@@ -6,6 +6,10 @@ are worth it only inside a quantized region, so they are the greatest set such t
     reads only quantized values: outputs of quantized nodes, constants, or values that an anchor quantizes anyway;
     feeds at least one quantized node.
 
+Where the table also has a dynamic rule for an anchor, one that quantizes its activations as they come, the anchor is
+static if it reads what the region stores anyway, else dynamic. Dynamic nodes read float, so they make nothing available
+to followers, and feeding them counts for nothing.
+
 The set is found by starting with every candidate and removing violators until none is left; the order of removal does
 not matter, since removing a node never makes another one valid.
 """
@@ -97,11 +101,12 @@ class Region:
         return any(self.rules[node.name].role == "anchor" for node in self.readers(tensor))
 
     def readers(self, tensor: ir.Tensor) -> list[ir.Node]:
-        """The quantized nodes that read `tensor` as an activation."""
+        """The quantized nodes that read `tensor` as an activation, in stored form."""
         return [
             node
             for node in tensor.outputs
             if (rule := self.rules.get(node.name)) is not None
+            and not rule.dynamic
             and any(t is tensor and isinstance(rule.operand(p), Activation) for p, t in enumerate(node.inputs))
         ]
 
@@ -167,14 +172,41 @@ def choose(model: ir.Model, target: TargetSpec, precision: Precision, keep_float
         UsageError: a `keep_float` pattern matches no node and no tensor.
     """
     region = Region(model, target, precision, kept_float(model, keep_float))
+    either: dict[str, OpRule] = {}
     for node in model.nodes:
         rules = [] if node.domain else [rule for rule in target.schemes[precision] if node.op in rule.ops]
         for rule in rules:
-            reason = region.kept.get(node.name) or disqualified(node, rule) or unread_output(region.edit, node)
-            if reason is None:
+            reason = region.kept.get(node.name) or disqualified(node, rule)
+            reason = reason or (None if rule.dynamic else unread_output(region.edit, node))
+            if reason is None and node.name not in region.rules:
                 region.rules[node.name] = rule
                 region.refused.pop(node.name, None)
-                break
-            region.refused[node.name] = reason
+            elif reason is None and rule.dynamic and not region.rules[node.name].dynamic:
+                either[node.name] = rule
+            elif node.name not in region.rules:
+                region.refused[node.name] = str(reason)
     region.prune()
+    settle(region, either)
     return region
+
+
+def settle(region: Region, either: Mapping[str, OpRule]) -> None:
+    """Makes those nodes dynamic that may be either and that read values which nothing stores quantized.
+
+    Args:
+        region: pruned; the nodes in question are static in it.
+        either: the dynamic rule by name of each node that may be either.
+    """
+    moved = True
+    while moved:
+        moved = False
+        for node in region.model.nodes:
+            rule = either.get(node.name)
+            if rule is None or region.rules.get(node.name) in (None, rule):
+                continue
+            if any(region.source(tensor) is None for tensor in region.operands(node)):
+                concerned = region.drop(node, "")
+                del region.refused[node.name]
+                region.rules[node.name] = rule
+                region.prune(concerned)
+                moved = True
