@@ -103,6 +103,7 @@ def compare(
     memory_budget: int = 512 << 20,
     progress: Progress | None = None,
     config: SessionConfig | None = None,
+    other_config: SessionConfig | None = None,
 ) -> Comparison:
     """Compares every tensor that both models have.
 
@@ -114,6 +115,7 @@ def compare(
         memory_budget: bytes for observed tensors of both models.
         progress: called after every sample.
         config: session settings of both.
+        other_config: session settings of `other`, where they differ.
 
     Raises:
         DataError: there are no samples, or a model cannot run on one.
@@ -124,7 +126,7 @@ def compare(
     producer = {tensor.name: node for node in reference.all_nodes() for tensor in node.outputs}
     names = {mine: name for name, (mine, _) in pairs.items()}
     tap = Tap(reference, head, names, memory_budget // 2, config=config or SessionConfig())
-    twin = _Twin(other, [theirs for _, theirs in pairs.values()], config)
+    twin = _Twin(other, [theirs for _, theirs in pairs.values()], other_config or config)
     total = known_count(source)
     limit = total if samples is None else samples if total is None else min(total, samples)
     found: dict[str, TensorComparison] = {}

@@ -66,17 +66,13 @@ def config_from(text: str, where: str = "") -> SessionConfig:
 
 # ---- metadata
 def mark(model: ir.Model, config: SessionConfig) -> None:
-    """Writes the options into the metadata of a model, in place of those that are there."""
-    clear(model)
-    entry = model.header.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(options_json(config), sort_keys=True)
-
-
-def clear(model: ir.Model) -> None:
-    """Takes the options out of the metadata of a model."""
+    """Writes the options into the metadata of a model, in place of those that are there; default ones leave none."""
     kept = [entry for entry in model.header.metadata_props if entry.key != KEY]
     del model.header.metadata_props[:]
     model.header.metadata_props.extend(kept)
+    if replace(config, threads=1) != SessionConfig():
+        entry = model.header.metadata_props.add()
+        entry.key, entry.value = KEY, json.dumps(options_json(config), sort_keys=True)
 
 
 def config_of(model: ir.Model, threads: int | None = None) -> SessionConfig:

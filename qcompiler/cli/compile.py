@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     "--stats", type=options.FILE, metavar="FILE", help="Statistics from qcompile calibrate, in place of --data."
 )
 @click.option("--dump-passes", type=options.FILE, metavar="DIR", help="Write the graph as text after each pass.")
+@click.option("--optimized", is_flag=True, help="Write ONNX Runtime's optimised graph, too: loads faster, here only.")
 @options.threads
 @click.option(
     "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."
@@ -57,6 +58,7 @@ def command(
     recipe: Path | None,
     stats: Path | None,
     dump_passes: Path | None,
+    optimized: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -72,7 +74,7 @@ def command(
         dump = dump_passes / slug(target) if dump_passes is not None and len(targets) > 1 else dump_passes
         try:
             with Bar(not quiet) as progress:
-                status, report = run(model, target, data, folder, evaluation, wanted, stats, dump, progress)
+                status, report = run(model, target, data, folder, evaluation, wanted, stats, dump, optimized, progress)
         except ContractError as error:
             statuses.append(fail(error.exit_status, str(error)))
             continue
@@ -95,6 +97,7 @@ def run(
     recipe: Recipe,
     stats: Path | None,
     dump: Path | None,
+    optimized: bool,
     progress: Any,
 ) -> tuple[int, Report]:
     """Status and report of one target."""
@@ -102,7 +105,7 @@ def run(
 
     result = compiler.compile(
         model, target, data, output=folder, evaluation=evaluation, recipe=recipe, stats=stats, dump_passes=dump,
-        progress=progress,
+        optimized=optimized, progress=progress,
     )  # fmt: skip
     return result.exit_status, result.report
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from qcompiler import ir
 from qcompiler._version import __version__
-from qcompiler.analysis import Stats
+from qcompiler.analysis import SessionConfig, Stats
+from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Backend
 from qcompiler.backends.conformance import Conformance
 from qcompiler.data import Source
@@ -20,10 +21,12 @@ from qcompiler.quant.plan_file import plan_to_json
 from qcompiler.report.build import backend_lines, finite, node_lines, pass_lines, tensor_lines
 from qcompiler.report.folder import REPORT, artifacts, output_folder, sha256
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
+from qcompiler.report.session_facts import session_facts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.judge import Outcome, Verdicts
+from qcompiler.search.tune import Tuned
 
-MODEL, PLAN, STATS = "model.onnx", "plan.json", "stats.npz"
+PLAN, STATS = "plan.json", "stats.npz"
 
 
 def assemble(
@@ -41,6 +44,8 @@ def assemble(
     judged_on: Source | None,
     seconds: float,
     notes: Sequence[str],
+    tuned: Tuned,
+    optimized: bool,
 ) -> Report:
     """The record, before anything is written."""
     index = verdicts.choice.index
@@ -81,6 +86,7 @@ def assemble(
         ),
         notes=tuple(dict.fromkeys(said)),
         artifacts=(),
+        session=session_facts(tuned, optimized=optimized),
     )
 
 
@@ -151,17 +157,25 @@ def peak_rss_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def write(folder: Path, report: Report, shipped: Candidate, stats: Stats | None) -> Report:
-    """Writes model, plan, statistics and report; the folder appears whole or not at all.
+def write(
+    folder: Path, report: Report, shipped: Candidate, stats: Stats | None, config: SessionConfig, *, optimized: bool
+) -> Report:
+    """Writes model, session options, plan, statistics and report; the folder appears whole or not at all.
+
+    The options go into the metadata of the model, too, where they are not the default ones.
 
     Returns:
         The report with its artifacts.
 
     Raises:
         OutputError: the folder cannot be written.
+        ModelError: ONNX Runtime cannot write its optimised graph.
     """
+    mark(shipped.model, config)
     with output_folder(folder) as work:
         ir.save(shipped.model, work / MODEL)
+        backend = report.backend
+        write_session(work, config, Checked(str(backend["version"]), backend["ops"]), optimized=optimized)
         (work / PLAN).write_text(plan_to_json(shipped.plan), encoding="utf-8")
         if stats is not None:
             stats.save(work / STATS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from qcompiler import ir
 from qcompiler.analysis.stats import Stats
@@ -98,4 +99,5 @@ def backend_lines(name: str, version: str, conformance: Conformance) -> Mapping[
         "float_nodes": conformance.float_nodes,
         "boundaries": conformance.boundaries,
         "fallback": [{"node": f.node, "runs_as": f.runs_as, "rule": f.rule} for f in conformance.fallback],
+        "findings": [asdict(finding) for finding in conformance.findings],
     }

@@ -131,6 +131,7 @@ class Report:
     notes: tuple[str, ...]
     artifacts: tuple[Artifact, ...]
     schema: int = SCHEMA
+    session: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of report.json: sorted keys, finite numbers only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.analysis.compare import Comparison, compare
 from qcompiler.analysis.latency import Speedup, Timing, measure, speedup
-from qcompiler.analysis.run import Runner, SessionConfig
+from qcompiler.analysis.run import Runner
+from qcompiler.analysis.session import config_at
 from qcompiler.data import InputInfo, open_source
 from qcompiler.errors import UsageError
 from qcompiler.passes.prepare import parse_shape
@@ -49,10 +50,13 @@ def infos(model: ir.Model) -> list[InputInfo]:
 
 # ---- compare
 def compared(a: Path, b: Path, data: str, samples: int, progress: Progress) -> Comparison:
-    """Every tensor of both models; errors as `analysis.compare.compare` and `open_source`."""
+    """Every tensor of both models, under the session options of each, on one thread; errors as `compare`."""
     reference, other = ir.load(model_file(a)), ir.load(model_file(b))
     source = open_source(data, infos(reference), limit=samples)
-    return compare(reference, other, source, progress=lambda done, total: progress("compare", done, total))
+    return compare(
+        reference, other, source, config=config_at(a, reference, 1), other_config=config_at(b, other, 1),
+        progress=lambda done, total: progress("compare", done, total),
+    )  # fmt: skip
 
 
 def comparison_facts(found: Comparison, top: int) -> dict[str, Any]:
@@ -106,6 +110,7 @@ class Timed:
     timings: Mapping[str, Timing]
     threads: int
     feeds: str
+    disabled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def speedups(self) -> dict[str, Speedup]:
@@ -117,7 +122,7 @@ class Timed:
 def timed(
     paths: Sequence[Path], data: str | None, shapes: Mapping[str, str], seconds: float, threads: int, progress: Progress
 ) -> Timed:
-    """Times models in alternating blocks.
+    """Times models in alternating blocks, each with the session options that it was made for.
 
     Raises:
         UsageError: a model twice, different inputs, or an open dimension without data.
@@ -126,6 +131,7 @@ def timed(
     if len({str(path) for path in paths}) < len(paths):
         raise UsageError("a model is given twice", where="MODELS")
     models = {str(path): ir.load(model_file(path)) for path in paths}
+    configs = {str(path): config_at(path, models[str(path)], threads) for path in paths}
     first, *others = models.items()
     inputs = infos(first[1])
     for name, model in others:
@@ -139,9 +145,10 @@ def timed(
         feeds = [sample.feed for sample in islice(open_source(data, inputs), FEEDS)]
         words = plural(len(feeds), "sample")
     progress("load", 0, None)
-    runners = {name: Runner(model, SessionConfig(threads=threads)) for name, model in models.items()}
+    runners = {name: Runner(model, configs[name]) for name, model in models.items()}
     progress("measure", 0, None)
-    return Timed(measure(runners, feeds, seconds=seconds), threads, words)
+    options = {name: config.disabled_optimizers for name, config in configs.items()}
+    return Timed(measure(runners, feeds, seconds=seconds), threads, words, options)
 
 
 def made_up(inputs: Sequence[InputInfo], shapes: Mapping[str, str]) -> Feed:
@@ -188,6 +195,7 @@ def timing_facts(found: Timed) -> dict[str, Any]:
                 "spread": timing.spread,
                 "speedup": found.speedups[name].ratio,
                 "noise": found.speedups[name].noise,
+                "disabled_optimizers": list(found.disabled.get(name, ())),
             }
             for name, timing in found.timings.items()
         ],
@@ -202,5 +210,9 @@ def timing_lines(found: Timed) -> Iterator[Line]:
         ratio = "1" if i == 0 else f"{gain.ratio:.2f}x +- {gain.noise:.2f}"
         rows.append([milliseconds(timing.median_ms), milliseconds(timing.min_ms), ratio, shortened(name, 38)])
     yield from map(Line, table(rows, right=(0, 1, 2)))
+    for name, off in found.disabled.items():
+        if off:
+            words = f"{shortened(name, 38)}: with its session options, without {', '.join(off)}"
+            yield from (Line(line, "faint") for line in wrapped("", words))
     text = f"{plural(found.threads, 'thread')}, ONNX Runtime, CPU; inputs: {found.feeds}"
     yield from (Line(line, "faint") for line in wrapped("", text))

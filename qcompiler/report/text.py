@@ -19,6 +19,7 @@ from qcompiler.report.columns import (
 )
 from qcompiler.report.reasons import stayed_float
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
+from qcompiler.report.session_facts import finding_lines, session_lines
 
 SHOWN = 5
 _VERDICTS: dict[str, tuple[str, Style]] = {
@@ -40,7 +41,9 @@ def lines(report: Report, folder: str = "", *, shown: int = SHOWN) -> list[Line]
     found += _figures(report)
     found.append(Line(""))
     found += _nodes(report, folder, shown)
+    found += finding_lines(list(report.backend.get("findings") or ()), shown)
     found += _tried(report, shown)
+    found += session_lines(report.session)
     found += _notes(report, shown)
     found += _artifacts(report, folder)
     return found

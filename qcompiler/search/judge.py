@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.analysis import Evaluation, Runner, SessionConfig, Timing, evaluate, first_broken, measure, speedup
+from qcompiler.analysis.session import config_of
 from qcompiler.data import InputInfo, Sample
 from qcompiler.numerics import Drop, paired_drop, paired_mean_drop
 from qcompiler.search.candidates import Candidate
@@ -98,7 +99,7 @@ def judge(
         DataError: samples, labels or the metric do not fit.
     """
     config = SessionConfig(threads=threads)
-    reference = Runner(original, config)
+    reference = Runner(original, config_of(original, threads))
     runners = {
         str(i): reference if candidate.model is original else Runner(candidate.model, config)
         for i, candidate in enumerate(candidates)

@@ -92,7 +92,7 @@ def test_options_reach_the_compiler(run: Run, monkeypatch: pytest.MonkeyPatch) -
         MODEL, "--target", "onnxruntime:vnni", "--recipe", "r.toml", "--precision", "int8", "--data", "d.npz", "--eval",
         "e.npz", "--max-drop", "0.5%", "-o", "out", "--keep-float", "x*", "--keep-float", "y", "--samples", "7",
         "--shape", "batch=1", "--shape", "x=1x2", "--metric", "p.m:f", "--stats", "s.npz", "--dump-passes", "d",
-        "--threads", "2", "--bench-seconds", "0.5",
+        "--threads", "2", "--bench-seconds", "0.5", "--optimized",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     ((args, options),) = calls
@@ -104,6 +104,7 @@ def test_options_reach_the_compiler(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert callable(options.pop("progress"))
     assert options == {
         "output": Path("out"), "evaluation": "e.npz", "stats": Path("s.npz"), "dump_passes": Path("d"),
+        "optimized": True,
     }  # fmt: skip
 
 
