@@ -77,7 +77,7 @@ def within(encoding: Encoding, limit: Bounds) -> Encoding:
     first, last = encoding.spec.low, encoding.spec.high
     zero, scale = int(encoding.zero_point), float(encoding.scale)
     if low == 0.0 and zero != first:
-        scale, zero = scale * (last - zero) / (last - first), first
+        scale, zero = scale * ((last - zero) or 1) / (last - first), first
     steps = [(-low, zero - first), (high, last - zero)]
     scale = min([scale, *(end / count for end, count in steps if count and math.isfinite(end))])
     if math.isfinite(high):

@@ -164,6 +164,14 @@ class Region:
         self.refused[node.name] = reason
         return [other for other in concerned if other is not node]
 
+    def turn(self, node: ir.Node, rule: OpRule) -> list[ir.Node]:
+        """Quantizes a node by another rule; gives the quantized nodes that this may concern."""
+        concerned = self.drop(node, "")
+        del self.refused[node.name]
+        self._followers.pop(node.name, None)
+        self.rules[node.name] = rule
+        return concerned
+
 
 def choose(model: ir.Model, target: TargetSpec, precision: Precision, keep_float: tuple[str, ...]) -> Region:
     """The choice for a model: candidates by rule and condition, then the greatest consistent set.
@@ -205,8 +213,5 @@ def settle(region: Region, either: Mapping[str, OpRule]) -> None:
             if rule is None or region.rules.get(node.name) in (None, rule):
                 continue
             if any(region.source(tensor) is None for tensor in region.operands(node)):
-                concerned = region.drop(node, "")
-                del region.refused[node.name]
-                region.rules[node.name] = rule
-                region.prune(concerned)
+                region.prune(region.turn(node, rule))
                 moved = True
