@@ -56,6 +56,9 @@ class Backend(Protocol):
             ModelError: the backend refuses the model.
         """
 
+    def origin(self, name: str) -> str:
+        """The name of our node or tensor behind a name in the backend's optimised graph."""
+
     def inspect(
         self,
         model: ir.Model,

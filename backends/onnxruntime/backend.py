@@ -12,6 +12,7 @@ from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.condition import condition
 from qcompiler.backends.onnxruntime.gate import Feed, gate
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
+from qcompiler.backends.onnxruntime.inspect import origin_of
 from qcompiler.backends.onnxruntime.sessions import sessions
 from qcompiler.backends.onnxruntime.spec import SPEC
 from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
@@ -34,8 +35,8 @@ class OnnxRuntime:
         return str(onnxruntime.__version__)
 
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
-        """What `condition` offers, where the precision is int8."""
-        return condition(keep_float) if precision == "int8" else Conditioning()
+        """What `condition` offers, where convolutions are quantized."""
+        return condition(keep_float) if precision in ("int8", "mixed") else Conditioning()
 
     def legalise(self, plan: Mapping[str, NodePlan]) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
@@ -44,6 +45,10 @@ class OnnxRuntime:
     def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
         """See `sessions`."""
         return sessions(model)
+
+    def origin(self, name: str) -> str:
+        """See `inspect.origin_of`."""
+        return origin_of(name)
 
     def inspect(
         self,

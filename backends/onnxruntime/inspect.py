@@ -152,8 +152,13 @@ class Survey:
 
 
 def origin(node: NodeProto) -> str:
-    """The name of our node that became `node`: ONNX Runtime appends suffixes when it replaces or fuses."""
-    return re.sub(r"(_token_\d+|/MatMulAddFusion|_nchwc|_nhwc|/duplicated)+$", "", node.name)
+    """The name of our node that became `node`."""
+    return origin_of(node.name)
+
+
+def origin_of(name: str) -> str:
+    """A name of ours behind a name in the optimised graph: ONNX Runtime appends suffixes when it replaces or fuses."""
+    return re.sub(r"(_token_\d+|/MatMulAddFusion|_nchwc|_nhwc|/duplicated)+$", "", name)
 
 
 def trap(node: NodeProto, dequantized: set[str]) -> str:

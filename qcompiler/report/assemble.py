@@ -138,9 +138,11 @@ def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped:
     """One candidate."""
     judged, evaluation = outcome.judged, outcome.evaluation
     methods = {decision.encoding.method for _, decision in candidate.plan.quantized() if decision.encoding is not None}
+    shown = [candidate.method] if candidate.precision == "float" or candidate.method in methods else []
+    shown += [f"{candidate.placed} nodes float"] if candidate.placed else []
     return CandidateLine(
         candidate.precision,
-        candidate.method if candidate.precision == "float" or candidate.method in methods else "",
+        ", ".join(shown),
         finite(evaluation.value, 6) if evaluation else None,
         finite(judged.drop, 6),
         finite(judged.worst_sqnr_db),

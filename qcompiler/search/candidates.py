@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qcompiler import ir
 from qcompiler.backends.base import Backend
@@ -27,6 +27,7 @@ class Candidate:
         model: ready to run.
         plan: what it was made from.
         trace: passes that made it from the prepared model.
+        placed: how many nodes are float because that is faster.
     """
 
     precision: Precision
@@ -35,6 +36,7 @@ class Candidate:
     model: ir.Model
     plan: QuantPlan
     trace: Trace = field(default_factory=Trace)
+    placed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,11 @@ class Draft:
         """Whether anything is quantized at all."""
         return any(True for _ in self.plan.quantized())
 
+    @property
+    def mixes(self) -> bool:
+        """Whether some nodes are quantized with fixed ranges and some by the runtime."""
+        return {plan.precision for plan in self.plan.nodes.values()} >= {"int8", "w8"}
+
 
 @dataclass(frozen=True, eq=False)
 class Drafter:
@@ -76,6 +83,8 @@ class Drafter:
         given: encodings that the model came with.
         only_given: there is no calibration data.
         instruments: called after each pass.
+        placed: nodes that stay float because that is faster, each with the reason; those that the target rewrote are
+            passed over.
     """
 
     prepared: ir.Model
@@ -84,17 +93,26 @@ class Drafter:
     given: Mapping[Site, Encoding] = field(default_factory=dict)
     only_given: bool = False
     instruments: tuple[Instrument, ...] = ()
+    placed: Mapping[str, str] = field(default_factory=dict)
 
     def draft(self, precision: Precision) -> Draft:
         """Chooses nodes and sites for a precision."""
         pipeline = Pipeline(instruments=self.instruments)
         model = self.prepared.copy()
-        conditioning = self.backend.condition(precision, self.keep_float)
+        conditioning = self.backend.condition(precision, (*self.keep_float, *self.placed))
         pipeline.graph(model, conditioning.passes)
+        present = {node.name for node in model.nodes}
+        keep = (*self.keep_float, *(name for name in self.placed if name in present))
         given = {**self.given, **renamed(self.given, conditioning.aliases), **conditioning.given}
         only_given = self.only_given and precision in self.backend.spec.needs_data
-        step = Annotate(self.backend.spec, precision, self.keep_float, given=given, only_given=only_given)
+        step = Annotate(self.backend.spec, precision, keep, given=given, only_given=only_given)
         plan = pipeline.plan(model, QuantPlan(), [step])
+        reasons = {
+            name: NodePlan("float", "placement", self.placed[name])
+            for name, decision in plan.nodes.items()
+            if name in self.placed and decision.precision == "float"
+        }
+        plan = replace(plan, nodes={**plan.nodes, **reasons})
         return Draft(precision, model, plan, pipeline.trace, conditioning.aliases)
 
     def candidate(self, draft: Draft, stats: Ranges | None, method: str, methods: Mapping[str, str]) -> Candidate:

@@ -39,6 +39,7 @@ def place(
     floating: Mapping[str, float],
     values: Iterable[Value],
     together: Iterable[tuple[str, str]] = (),
+    boundary_ns: float = BOUNDARY_NS,
 ) -> frozenset[str]:
     """The nodes that should stay float.
 
@@ -47,6 +48,7 @@ def place(
         floating: seconds of the same nodes in float.
         values: every value between them and the rest of the graph.
         together: pairs (a, b): if a is float, b must be float too.
+        boundary_ns: cost of a boundary per element.
 
     Returns:
         Names out of `integer`, those on the float side of the cheapest cut.
@@ -65,7 +67,7 @@ def place(
         return ("node", name) if name in integer else "float"
 
     for number, value in enumerate(values):
-        cost, producer = value.elements * BOUNDARY_NS * 1e-9, side(value.producer)
+        cost, producer = value.elements * boundary_ns * 1e-9, side(value.producer)
         readers = [side(name) for name in value.readers]
         if producer != "float":
             _edge(graph, producer, ("down", number), cost)

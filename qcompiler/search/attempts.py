@@ -1,0 +1,135 @@
+"""Makes the candidates of a compile: statistics, range methods, and nodes taken back to float where they do not pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+from qcompiler import ir
+from qcompiler.analysis import HISTOGRAM, SessionConfig, Stats, collect
+from qcompiler.data import Source
+from qcompiler.quant import Precision
+from qcompiler.search.candidates import Candidate, Draft, Drafter
+from qcompiler.search.judge import FeedArrays, best_method
+from qcompiler.search.placement import BOUNDARY_NS
+from qcompiler.search.refine import unprofitable
+
+# What method "auto" tries; the statistics are the same for all, so each costs a few runs only.
+TRIED_METHODS = ("auto", "minmax", "percentile")
+
+# How dear a boundary is taken to be, in proposals for taking nodes back to float: as measured, and twice that, since
+# moving little is safer than moving much where the model of latency is wrong.
+BOUNDARIES = (BOUNDARY_NS, 2 * BOUNDARY_NS)
+
+# The first opset whose QuantizeLinear has an axis.
+PER_CHANNEL_OPSET = 13
+
+
+@dataclass(eq=False)
+class Attempts:
+    """See the module.
+
+    Attributes:
+        drafter: makes drafts for the target.
+        original: the model as given.
+        source: calibration samples; None where there are none.
+        stats: collected so far, or read from a file; extended as candidates need more.
+        method, methods: range method, and others by tensor pattern.
+        memory: bytes that observed values may take at once.
+        feeds: what is profiled; empty for no profiling.
+        config: session settings.
+        tell: told the stage, how much is done, and how much there is.
+        seconds: time spent collecting.
+        notes: what a reader should know.
+    """
+
+    drafter: Drafter
+    original: ir.Model
+    source: Source | None
+    stats: Stats | None
+    method: str
+    methods: Mapping[str, str]
+    memory: int
+    feeds: Sequence[FeedArrays]
+    config: SessionConfig
+    tell: Callable[[str, int, int | None], None]
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    # the range method that was found best for the first candidate that needs one
+    _method: str = ""
+
+    def quantized(self, wished: Sequence[Precision]) -> list[Candidate]:
+        """The candidates for some precisions of the target that the data serves, in their order."""
+        found: list[Candidate] = []
+        for precision in wished:
+            if precision in self.drafter.backend.spec.needs_data and self.drafter.only_given and not self.drafter.given:
+                self.notes.append(f"without calibration data {precision} cannot be made; give --data")
+                continue
+            draft = self.drafter.draft(precision)
+            if precision == "mixed" and len(wished) > 1 and not draft.mixes:
+                continue
+            if not draft.quantizes:
+                self.notes.append(f"{precision}: no node of the model qualifies")
+            elif self.drafter.prepared.opset < PER_CHANNEL_OPSET:
+                opset = self.drafter.prepared.opset
+                self.notes.append(f"{precision}: opset {opset} has no per-channel quantization")
+            else:
+                made = self._numbered(self.drafter, draft, self._method)
+                self._method = self._method or (made.method if draft.wanted else "")
+                found += [made, *self._placed(made)]
+        return found
+
+    def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
+        """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
+        wanted = draft.wanted
+        self._observe(wanted)
+        several = not method and self.method == "auto" and wanted and self.source is not None
+        methods = TRIED_METHODS if several else (method or self.method,)
+        candidates = [drafter.candidate(draft, self.stats, name, self.methods) for name in methods]
+        if len(candidates) == 1 or self.source is None:
+            return candidates[0]
+        self.tell("choose ranges", 0, None)
+        return best_method(self.original, candidates, self.source)
+
+    def _placed(self, base: Candidate) -> list[Candidate]:
+        """The same with nodes back in float that do not pay, where the profile finds any."""
+        if not self.feeds or base.precision == "w8":
+            return []
+        self.tell("profile", 0, None)
+        origin, prepared = self.drafter.backend.origin, self.drafter.prepared
+        proposals = unprofitable(prepared, base, self.feeds[0], origin, self.config, BOUNDARIES)
+        found = []
+        for placed in proposals:
+            drafter = replace(self.drafter, placed=placed)
+            draft = drafter.draft(base.precision)
+            if draft.quantizes and (self.source is not None or self._known(draft.wanted)):
+                made = self._numbered(drafter, draft, base.method)
+                found.append(replace(made, placed=len(placed)))
+        return found
+
+    def _known(self, names: Sequence[str]) -> bool:
+        return self.stats is not None and all(name in self.stats for name in names)
+
+    def _observe(self, names: Sequence[str]) -> None:
+        """Collects what is not known yet; what cannot be observed is not asked for twice."""
+        known = set() if self.stats is None else {*self.stats, *self.stats.unseen}
+        missing = [name for name in names if name not in known]
+        if not missing or self.source is None:
+            return
+        start = perf_counter()
+        more = collect(
+            self.drafter.prepared,
+            self.source,
+            dict.fromkeys(missing, (HISTOGRAM,)),
+            memory_budget=self.memory,
+            progress=lambda done, total: self.tell("calibrate", done, total),
+        )
+        if self.stats is not None:
+            more = replace(
+                more,
+                tensors=dict(sorted({**self.stats.tensors, **more.tensors}.items())),
+                unseen={**self.stats.unseen, **more.unseen},
+            )
+        self.stats = more
+        self.seconds += perf_counter() - start
