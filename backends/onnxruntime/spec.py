@@ -90,6 +90,31 @@ def positive_factor(node: ir.Node) -> str | None:
     return f"factor {value:g} of Mul {node.name!r} is not positive, or extreme, or 1" if extreme else None
 
 
+SMALL_LSTM = 1 << 14
+"""Numbers in W and R of one direction up to which the float kernel is as fast."""
+
+
+def plain_lstm(node: ir.Node) -> str | None:
+    """DynamicQuantizeLSTM is used in the form in which it was measured; R is a constant with a scale for each row."""
+    what, attrs = f"LSTM {node.name!r}", node.attrs
+    direction, hidden = attrs.get("direction", "forward"), attrs.get("hidden_size")
+    default = ["sigmoid", "tanh", "tanh"] * (2 if direction == "bidirectional" else 1)
+    if [str(name).lower() for name in attrs.get("activations", default)] != default:
+        return f"{what} has activations of its own"
+    own = [name for name in ("activation_alpha", "activation_beta", "clip", "input_forget", "layout") if attrs.get(name)]
+    if own:
+        return f"{what} has {own[0]}"
+    if len(node.inputs) > 7 and node.inputs[7].name:
+        return f"{what} has peepholes"
+    w, r = node.inputs[1], node.inputs[2]
+    directions = 2 if direction == "bidirectional" else 1
+    fits = len(w.shape) == len(r.shape) == 3 and w.shape[0] == r.shape[0] == directions
+    if not fits or w.shape[1] != r.shape[1] or r.shape[1] != 4 * r.shape[2] or hidden not in (None, r.shape[2]):
+        return f"weights of {what} have shapes {list(w.shape)} and {list(r.shape)}"
+    numbers = r.shape[1] * (w.shape[2] + r.shape[2])
+    return f"{what} is small; the integer kernel is no faster than float" if numbers < SMALL_LSTM else None
+
+
 RELU = ("Relu", "Clip")
 
 INT8_RULES = (
@@ -151,6 +176,10 @@ W8_RULES = (
         {0: Activation((U8_DYNAMIC,)), 1: WEIGHT}, StaysFloat(),
         "section 2.2: DynamicQuantizeMatMul, 2.2 to 5.5 times float", conditions=(plain_gemm, matrix_weight),
     ),
+    OpRule(
+        "dynamic-lstm", ("LSTM",), {0: Activation((U8_DYNAMIC,)), 1: WEIGHT, 2: WEIGHT}, StaysFloat(),
+        "section 2.3: DynamicQuantizeLSTM, 2.1 to 3.4 times float", conditions=(plain_lstm,),
+    ),
 )  # fmt: skip
 
 FLOAT_RULES = (
@@ -161,7 +190,8 @@ FLOAT_RULES = (
         "there is no integer kernel; Q and DQ around it cost more than they save", "rule 10, section 2.3",
     ),
     FloatRule(("ConvTranspose",), "there is no integer kernel (0.9 times float with Q and DQ)", "section 2.1"),
-    FloatRule(("LSTM", "GRU", "RNN"), "there is no static integer kernel", "rule 10"),
+    FloatRule(("LSTM",), "there is no static integer kernel; w8 and mixed quantize it as it runs", "rule 10"),
+    FloatRule(("GRU", "RNN"), "there is no integer kernel, static or dynamic", "rule 10, section 2.3"),
     FloatRule(("HardSwish", "HardSigmoid"), "there is no integer kernel", "section 2.3"),
 )  # fmt: skip
 
@@ -169,7 +199,7 @@ SPEC = TargetSpec(
     name="onnxruntime",
     summary="ONNX Runtime, CPU execution provider",
     variants=MappingProxyType({"vnni": "x86-64 with AVX512-VNNI or AVX-VNNI"}),
-    schemes=MappingProxyType({"int8": INT8_RULES, "w8": W8_RULES}),
+    schemes=MappingProxyType({"int8": INT8_RULES, "w8": W8_RULES, "mixed": (*INT8_RULES, *W8_RULES)}),
     float_rules=FLOAT_RULES,
-    needs_data=frozenset({"int8"}),
+    needs_data=frozenset({"int8", "mixed"}),
 )

@@ -4,20 +4,23 @@
     site on a use           the same pair, read by that use; uses with equal encodings share one pair
     constant                integer initializer -> DequantizeLinear
     constant factor         Mul(x, c) of a quantized x -> DequantizeLinear with scale * c
-    dynamic activation      DynamicQuantizeLinear, MatMulInteger, Cast, Mul (see `dynamic`)
+    dynamic activation      DynamicQuantizeLinear, MatMulInteger, Cast, Mul (see `dynamic`); DynamicQuantizeLSTM
+                            (see `dynamic_lstm`)
 
-Codes are computed here, one constant at a time. ONNX opset 21 operators; scales and zero points of activations have
+Codes are computed here, one constant at a time. ONNX opset 21 operators but for DynamicQuantizeLSTM; scales and zero points of activations have
 rank 0, as ONNX Runtime demands. Values keep their names, and constants without a reader go.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from qcompiler import ir
 from qcompiler.errors import InternalError
 from qcompiler.passes.lower.dynamic import lower_dynamic
+from qcompiler.passes.lower.dynamic_lstm import lower_dynamic_lstm
 from qcompiler.passes.lower.writer import Writer
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import Encoding, QuantPlan, Site
@@ -42,7 +45,7 @@ class Materialise(GraphPass):
         """
         writer = Writer(ir.Editor(model, model.graph))
         nodes = {node.name: node for node in model.nodes}
-        dynamic: dict[str, Encoding] = {}
+        dynamic: dict[str, dict[int, Encoding]] = {}
         for site, decision in self.plan.quantized():
             if not site.consumer:
                 continue
@@ -51,14 +54,11 @@ class Materialise(GraphPass):
                 raise InternalError("a site of the plan names nothing in the graph", where=str(site))
             if self.plan.nodes[site.consumer].precision != "w8":
                 writer.at_use(node, site.port, _encoding(site, decision.encoding))
-            elif site.port == 1:
-                dynamic[site.consumer] = _encoding(site, decision.encoding)
+            elif not (decision.choice is not None and decision.choice.dynamic):
+                dynamic.setdefault(site.consumer, {})[site.port] = _encoding(site, decision.encoding)
             record.changes += 1
-        for name, encoding in dynamic.items():
-            node = nodes[name]
-            transposed = node.op == "Gemm" and bool(node.attrs.get("transB", 0))
-            weight = writer.matrix(node.inputs[1], encoding, transposed)
-            lower_dynamic(writer.edit, node, writer.dynamic(node.inputs[0]), weight)
+        for name, encodings in dynamic.items():
+            _lower(writer, nodes[name], encodings)
         tensors = {tensor.name: tensor for node in model.nodes for tensor in node.outputs}
         for site, decision in self.plan.quantized():
             if site.consumer:
@@ -73,6 +73,17 @@ class Materialise(GraphPass):
             record.changes += 1
         if record.changes:
             writer.edit.drop_unused_constants()
+
+
+def _lower(writer: Writer, node: ir.Node, encodings: Mapping[int, Encoding]) -> None:
+    """Replaces a node that quantizes its activations as they come; `encodings` are those of its weights, by port."""
+    if node.op == "LSTM":
+        w, r = (writer.lstm_weight(node.inputs[port], encodings[port]) for port in (1, 2))
+        lower_dynamic_lstm(writer.edit, node, w, r)
+        return
+    transposed = node.op == "Gemm" and bool(node.attrs.get("transB", 0))
+    weight = writer.matrix(node.inputs[1], encodings[1], transposed)
+    lower_dynamic(writer.edit, node, writer.dynamic(node.inputs[0]), weight)
 
 
 def _encoding(site: Site, encoding: Encoding | None) -> Encoding:

@@ -79,6 +79,17 @@ class Writer:
             self._matrices[key] = Quantized(self.edit.constant(f"{tensor.name}_q", codes), scale, zero)
         return self._matrices[key]
 
+    def lstm_weight(self, tensor: ir.Constant, encoding: Encoding) -> Quantized:
+        """W or R of an LSTM (directions, 4 hidden, n) as integers (directions, n, 4 hidden), a scale for each row."""
+        key = self._key(tensor, encoding), True
+        if key not in self._matrices:
+            codes = np.ascontiguousarray(codes_of(tensor, encoding).transpose(0, 2, 1))
+            rows = (codes.shape[0], codes.shape[2])
+            scale = self._number(f"{tensor.name}_scale", np.ascontiguousarray(np.broadcast_to(encoding.scale, rows)))
+            zeros = self._number(f"{tensor.name}_zero_point", np.zeros(rows, codes.dtype))
+            self._matrices[key] = Quantized(self.edit.constant(f"{tensor.name}_q", codes), scale, zeros)
+        return self._matrices[key]
+
     # ---- nodes
     def _pair(self, tensor: ir.Tensor, encoding: Encoding) -> ir.Tensor:
         """QuantizeLinear and DequantizeLinear behind `tensor`; gives the dequantized value."""

@@ -85,7 +85,8 @@ class SitePlan:
     encoding: Encoding | None = None
 
 
-Precision = Literal["int8", "w8", "float"]
+Precision = Literal["int8", "w8", "mixed", "float"]
+"""`mixed` is the precision of a whole model: each of its nodes is one of the others."""
 
 
 @dataclass(frozen=True, slots=True)

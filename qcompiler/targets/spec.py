@@ -96,6 +96,17 @@ class OpRule:
         """What input `port` must be."""
         return self.inputs.get(port) or self.inputs.get(REST) or Float()
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether the runtime quantizes the activations from each input, so that nothing stores them quantized."""
+        operands = [operand for operand in self.inputs.values() if isinstance(operand, Activation)]
+        return any(spec.dynamic for operand in operands for spec in operand.options)
+
+    @property
+    def precision(self) -> Precision:
+        """What a node of this rule is called in plan and report."""
+        return "w8" if self.dynamic else "int8"
+
 
 @dataclass(frozen=True)
 class FloatRule:
@@ -153,7 +164,8 @@ class TargetSpec:
 def channel_axis(node: ir.Node) -> int:
     """The axis of the weight (input 1) that runs along the output channels.
 
-    For ConvTranspose with groups the channels of one group only; a target that needs more must refuse it.
+    For ConvTranspose with groups the channels of one group only; a target that needs more must refuse it. For LSTM the
+    rows of W and of R alike; they are those of every direction.
     """
     match node.op:
         case "Conv":
@@ -162,5 +174,7 @@ def channel_axis(node: ir.Node) -> int:
             return 1
         case "Gemm":
             return 0 if node.attrs.get("transB", 0) else 1
+        case "LSTM":
+            return 1
         case _:
             return len(node.inputs[1].shape) - 1

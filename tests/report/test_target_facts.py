@@ -12,7 +12,7 @@ def test_every_target_is_listed_with_what_its_table_says() -> None:
     assert tuple(found) == backends.names()
     spec = backends.get("onnxruntime")[0].spec
     assert found["onnxruntime"]["precisions"] == list(spec.precisions)
-    assert found["onnxruntime"]["needs_data"] == ["int8"]
+    assert found["onnxruntime"]["needs_data"] == ["int8", "mixed"]
     text = "\n".join(line.text for line in targets_lines(all_targets()))
     assert "vnni" in text and "(default)" in text and "int8 (needs data)" in text
 
