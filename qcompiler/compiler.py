@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from qcompiler.errors import UsageError
@@ -14,21 +13,16 @@ from qcompiler.recipe import Recipe
 
 if TYPE_CHECKING:
     from qcompiler import ir
-    from qcompiler.analysis import Stats
     from qcompiler.backends.base import Backend
-    from qcompiler.data import Data, Source
+    from qcompiler.data import Data
     from qcompiler.frontend import Frontend
     from qcompiler.quant import QuantPlan
     from qcompiler.report import Report
-    from qcompiler.search.candidates import Candidate, Draft, Drafter
     from qcompiler.search.choose import Choice
     from qcompiler.search.judge import FeedArrays
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with a stage, how much of it is done, and how much there is in all (None if unknown)."""
-
-# What method "auto" tries; the statistics are the same for all, so each costs a few runs only.
-TRIED_METHODS = ("auto", "minmax", "percentile")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,22 +42,6 @@ class Result:
     plan: QuantPlan
     folder: Path | None
     exit_status: int
-
-
-@dataclass(eq=False)
-class Calibration:
-    """Where ranges come from, and what it cost.
-
-    Attributes:
-        source: samples; None where there are none.
-        stats: collected or read; None until needed.
-        seconds: time spent collecting.
-    """
-
-    source: Source | None
-    stats: Stats | None = None
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
 
 
 def compile(
@@ -97,11 +75,12 @@ def compile(
         UserError: input or request cannot be served; nothing is written.
     """
     from qcompiler import backends
-    from qcompiler.analysis import Stats, fingerprint
+    from qcompiler.analysis import SessionConfig, Stats, fingerprint
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.report.assemble import assemble, write
     from qcompiler.report.folder import check_free
+    from qcompiler.search.attempts import Attempts
     from qcompiler.search.candidates import Drafter
     from qcompiler.search.judge import judge
     from qcompiler.search.tune import tune
@@ -114,23 +93,28 @@ def compile(
 
     tell("prepare", 0, None)
     frontend = front(Path(model), recipe.shapes, None if dump_passes is None else Path(dump_passes))
-    calibration = Calibration(None if data is None else open_source(data, frontend.inputs, limit=recipe.samples))
-    judged_on = calibration.source if evaluation is None else open_source(evaluation, frontend.inputs)
-    if stats is not None:
-        calibration.stats = Stats.load(Path(stats))
-        calibration.stats.check(fingerprint(frontend.prepared))
+    source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
+    judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
+    known = None if stats is None else Stats.load(Path(stats))
+    if known is not None:
+        known.check(fingerprint(frontend.prepared))
 
     drafter = Drafter(
-        frontend.prepared,
-        backend,
-        recipe.keep_float,
-        frontend.given,
-        only_given=calibration.source is None and calibration.stats is None,
-        instruments=tuple(frontend.pipeline.instruments),
-    )
-    candidates = [*quantized(drafter, frontend, calibration, recipe, tell), *drafter.floating(frontend.original)]
-    tell("judge", 0, None)
+        frontend.prepared, backend, recipe.keep_float, frontend.given,
+        only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
+    )  # fmt: skip
     feeds = bench_feeds(frontend, judged_on)
+    config = SessionConfig(threads=recipe.threads)
+    attempts = Attempts(
+        drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
+        feeds if recipe.bench_seconds else (), config, tell,
+    )  # fmt: skip
+    schemes = backend.spec.schemes
+    if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
+        raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
+    quantized = attempts.quantized([name for name in schemes if recipe.precision in ("auto", name)])
+    candidates = [*quantized, *drafter.floating(frontend.original)]
+    tell("judge", 0, None)
     verdicts = judge(
         frontend.original,
         candidates,
@@ -156,13 +140,13 @@ def compile(
     )
     report = assemble(
         frontend, backend, variant, recipe.precision, recipe.threads, candidates, verdicts, conformance,
-        calibration.stats, source=calibration.source, judged_on=judged_on, seconds=calibration.seconds,
-        notes=calibration.notes, tuned=tuned, optimized=optimized and output is not None,
+        attempts.stats, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,
+        tuned=tuned, optimized=optimized and output is not None,
     )  # fmt: skip
     folder = None
     if output is not None:
         folder = Path(output)
-        report = write(folder, report, shipped, calibration.stats, tuned.config, optimized=optimized)
+        report = write(folder, report, shipped, attempts.stats, tuned.config, optimized=optimized)
     return Result(report, shipped.model, shipped.plan, folder, exit_status(recipe, verdicts.choice))
 
 
@@ -229,56 +213,6 @@ def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
         raise UsageError(f"target {spec.name!r} has no precision {recipe.precision!r}", where="--precision", hint=hint)
     if recipe.max_drop is not None and not known:
         raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
-
-
-def quantized(
-    drafter: Drafter, frontend: Frontend, calibration: Calibration, recipe: Recipe, tell: Progress
-) -> list[Candidate]:
-    """The candidates that the recipe allows and the data serves, best guess first."""
-    spec = drafter.backend.spec
-    found: list[Candidate] = []
-    wished = tuple(spec.schemes) if recipe.precision == "auto" else (recipe.precision,)
-    for precision in (scheme for scheme in spec.schemes if scheme in wished):
-        if precision in spec.needs_data and drafter.only_given and not drafter.given:
-            if recipe.precision == precision:
-                raise UsageError(f"precision {precision!r} needs calibration data", where="--data")
-            calibration.notes.append(f"without calibration data {precision} cannot be made; give --data")
-            continue
-        draft = drafter.draft(precision)
-        if not draft.quantizes:
-            calibration.notes.append(f"{precision}: no node of the model qualifies")
-        elif drafter.prepared.opset < 13:
-            calibration.notes.append(f"{precision}: opset {drafter.prepared.opset} has no per-channel quantization")
-        else:
-            found.append(numbered(drafter, draft, frontend, calibration, recipe, tell))
-    return found
-
-
-def numbered(
-    drafter: Drafter, draft: Draft, frontend: Frontend, calibration: Calibration, recipe: Recipe, tell: Progress
-) -> Candidate:
-    """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
-    from qcompiler.analysis import HISTOGRAM, collect
-    from qcompiler.search.judge import best_method
-
-    wanted = draft.wanted
-    if wanted and calibration.stats is None and calibration.source is not None:
-        start = perf_counter()
-        calibration.stats = collect(
-            frontend.prepared,
-            calibration.source,
-            dict.fromkeys(wanted, (HISTOGRAM,)),
-            memory_budget=recipe.memory_mib << 20,
-            progress=lambda done, total: tell("calibrate", done, total),
-        )
-        calibration.seconds = perf_counter() - start
-    several = recipe.method == "auto" and wanted and calibration.source is not None
-    methods = TRIED_METHODS if several else (recipe.method,)
-    candidates = [drafter.candidate(draft, calibration.stats, method, recipe.methods) for method in methods]
-    if len(candidates) == 1 or calibration.source is None:
-        return candidates[0]
-    tell("choose ranges", 0, None)
-    return best_method(frontend.original, candidates, calibration.source)
 
 
 def bench_feeds(frontend: Frontend, source: Iterable[object] | None) -> list[FeedArrays]:
