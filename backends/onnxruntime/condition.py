@@ -9,6 +9,7 @@ from qcompiler.passes.condition.focus_to_space_to_depth import FocusToSpaceToDep
 from qcompiler.passes.condition.integer_hard_activations import IntegerHardActivations
 from qcompiler.passes.condition.pad_stem_channels import PadStemChannels
 from qcompiler.passes.condition.relu_before_concat import ReluBeforeConcat
+from qcompiler.passes.condition.resize_to_concat import ResizeToConcat
 from qcompiler.passes.condition.shuffle_to_gather import ShuffleToGather
 from qcompiler.passes.condition.space_to_depth_stem import SpaceToDepthStem
 from qcompiler.passes.condition.strided_shortcut import StridedShortcut
@@ -25,6 +26,7 @@ def condition(keep_float: tuple[str, ...]) -> Conditioning:
         AveragePoolToConv(SPEC, U8, keep_float, given, aliases),
         ShuffleToGather(SPEC, U8, keep_float),
         StridedShortcut(SPEC, U8, keep_float, aliases),
+        ResizeToConcat(SPEC, U8, keep_float, aliases),
         FocusToSpaceToDepth(aliases),
         SpaceToDepthStem(SPEC, keep_float, aliases),
         PadStemChannels(SPEC, keep_float, aliases),
