@@ -39,7 +39,7 @@ class Writer:
         key = self._key(tensor, encoding)
         if key not in self._pairs:
             constant = isinstance(tensor, ir.Constant)
-            self._pairs[key] = self._constant(tensor, encoding) if constant else self._pair(tensor, encoding)
+            self._pairs[key] = self._constant(tensor, encoding, node) if constant else self._pair(tensor, encoding)
         self.edit.set_input(node, port, self._pairs[key])
 
     def at_tensor(self, tensor: ir.Tensor, encoding: Encoding) -> None:
@@ -98,10 +98,10 @@ class Writer:
         self.edit.add("QuantizeLinear", [tensor, *parameters], name=f"{tensor.name}_quantize", outputs=[quantized])
         return self._dequantize(quantized, tensor, parameters, encoding)
 
-    def _constant(self, tensor: ir.Constant, encoding: Encoding) -> ir.Tensor:
-        """An integer initializer in place of `tensor`, and the DequantizeLinear that reads it."""
+    def _constant(self, tensor: ir.Constant, encoding: Encoding, reader: ir.Node) -> ir.Tensor:
+        """An integer initializer in place of `tensor`, and the DequantizeLinear that reads it, before `reader`."""
         codes = self.edit.constant(f"{tensor.name}_q", codes_of(tensor, encoding))
-        return self._dequantize(codes, tensor, self._parameters(tensor.name, encoding), encoding)
+        return self._dequantize(codes, tensor, self._parameters(tensor.name, encoding), encoding, before=reader)
 
     def _dequantize(
         self,
@@ -110,12 +110,14 @@ class Writer:
         parameters: list[ir.Tensor],
         encoding: Encoding,
         outputs: list[ir.Tensor] | None = None,
+        before: ir.Node | None = None,
     ) -> ir.Tensor:
         """DequantizeLinear behind `quantized`; its output has the type and shape of `like`."""
         axis = axis_of(encoding)
         output = outputs or [self.edit.variable(f"{like.name}_dq", np.dtype(np.float32), like.shape)]
         name, attrs = f"{like.name}_dequantize", {} if axis is None else {"axis": axis}
-        self.edit.add("DequantizeLinear", [quantized, *parameters], name=name, attrs=attrs, outputs=output)
+        inputs = [quantized, *parameters]
+        self.edit.add("DequantizeLinear", inputs, name=name, attrs=attrs, outputs=output, before=before)
         return output[0]
 
     # ---- numbers
