@@ -89,7 +89,12 @@ def tune(
     gains = gains_of(runners, feeds, plain, seconds / 2)
     good = [config for config in others if pays(gains[config])]
     if not good:
-        return Tuned(plain, tuple(Tried(config, gains[config], "not kept: too little") for config in others))
+        return Tuned(
+            plain,
+            tuple(
+                Tried(config, gains[config], f"not kept: not over {100 * (KEEP - 1):.0f} % faster") for config in others
+            ),
+        )
     best = max(good, key=lambda config: gains[config].ratio)
     finalists = dict.fromkeys([best, together(good)])
     for config in finalists:

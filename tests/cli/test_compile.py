@@ -49,6 +49,20 @@ def test_json_is_report_json_and_nothing_else(run: Run) -> None:
     assert result.stdout == Path("out/report.json").read_text(encoding="utf-8")
 
 
+def test_session_options_are_beside_the_model_and_the_cache_where_asked_for(run: Run) -> None:
+    assert run(MODEL, *ORT, "--data", DATA, *FAST, "-o", "out", "-q").exit_code == 0
+    assert not Path("out/model.optimized.onnx").exists()
+    result = run(MODEL, *ORT, "--data", DATA, *FAST, "--precision", "int8", "--optimized", "-o", "out")
+    assert result.exit_code == 0 and "cache: model.optimized.onnx" in result.stdout
+    session = json.loads(Path("out/session.json").read_text())
+    assert session["disabled_optimizers"] == [] and session["checked"]["ops"]["QLinearConv"] > 0
+    assert session["optimized"]["onnxruntime"] == ort.__version__
+    report = json.loads(Path("out/report.json").read_text())
+    assert {"session.json", "model.optimized.onnx"} <= {artifact["path"] for artifact in report["artifacts"]}
+    assert report["session"]["snippet"][0] == "import onnxruntime as ort"
+    assert report["backend"]["findings"] == []
+
+
 def test_quiet_prints_nothing(run: Run) -> None:
     result = run("-q", MODEL, *ORT, *FAST, "-o", "out")
     assert (result.exit_code, result.output) == (0, "")

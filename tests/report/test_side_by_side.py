@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from qcompiler import ir
+from qcompiler.analysis import Runner, SessionConfig
+from qcompiler.analysis.session import mark
 from qcompiler.data import InputInfo
 from qcompiler.errors import UsageError
 from qcompiler.report import side_by_side as sides
@@ -107,3 +109,33 @@ def test_bench_refuses(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             sides.timed(paths, data, shapes, 0.05, 1, silent)
+
+
+def test_bench_uses_the_session_options_of_each_model_and_says_so(tmp_path: Path) -> None:
+    a, b = two_models(tmp_path)
+    model = ir.load(b)
+    mark(model, SessionConfig(threads=4, disabled_optimizers=("NhwcTransformer",)))
+    ir.save(model, tmp_path / "c.onnx")
+    found = sides.timed((a, tmp_path / "c.onnx"), None, {"N": "1"}, 0.02, 1, silent)
+    facts = sides.timing_facts(found)
+    assert [line["disabled_optimizers"] for line in facts["models"]] == [[], ["NhwcTransformer"]]
+    assert facts["threads"] == 1
+    text = " ".join(" ".join(line.text for line in sides.timing_lines(found)).split())
+    assert "c.onnx: with its session options, without NhwcTransformer" in text
+
+
+def test_compare_uses_the_session_options_of_each_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = two_models(tmp_path)
+    model = ir.load(b)
+    mark(model, SessionConfig(disabled_optimizers=("NhwcTransformer",)))
+    ir.save(model, tmp_path / "c.onnx")
+    seen: list[tuple[str, ...]] = []
+    real = Runner.__init__
+
+    def spy(self: Runner, model: object, config: SessionConfig | None = None, **options: object) -> None:
+        seen.append((config or SessionConfig()).disabled_optimizers)
+        real(self, model, config, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Runner, "__init__", spy)
+    sides.compared(a, tmp_path / "c.onnx", str(tmp_path / "d.npz"), 2, silent)
+    assert ("NhwcTransformer",) in seen and () in seen
