@@ -2,7 +2,7 @@
 
     broken       an output's SQNR is under the floor, or the loss is surely larger than allowed
     slower       no faster than the model as given or the fused float model, beyond the noise of the measurement
-    shipped      the fastest of the rest; among nearly equal ones the first in the order tried
+    shipped      the fastest of the rest; among nearly equal ones the one with the highest SQNR of its worst output
 
 Without `max_drop` a candidate is still broken when the loss of the metric is surely more than `COLLAPSE`: nobody who
 did not ask for a contract asked for a collapse. Under `max_drop` a candidate may be shipped while undecided, if its
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 COLLAPSE = 0.02
-AGREEMENT_COLLAPSE = 0.10
+AGREEMENT_COLLAPSE = 0.05
 NEAR = 10.0
 NEARLY_EQUAL = 1.05
 FLOAT_NOISE = 0.02
@@ -125,9 +125,11 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
         else:
             open_.append(index)
     quantized = [i for i in open_ if candidates[i].precision != "float"]
+    top = 0.0
     if quantized:
         top = max(candidates[i].speedup or 0.0 for i in quantized)
-        best = next(i for i in quantized if (candidates[i].speedup or 0.0) * NEARLY_EQUAL >= top)
+        near = [i for i in quantized if (candidates[i].speedup or 0.0) * NEARLY_EQUAL >= top]
+        best = max(near, key=lambda i: (candidates[i].worst_sqnr_db or 0.0, -i))
     else:
         # rewriting must pay, too: a float model that became slower gives way to the model as given
         unharmed = (i for i in open_ if (candidates[i].speedup or 1.0) >= 1 - max(candidates[i].noise, FLOAT_NOISE))
@@ -137,7 +139,10 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
         speed = "" if judged.speedup is None else f" ({judged.speedup:.2f} times)"
         if index == best:
             alone = judged.precision == "float" and len(floats) < len(candidates)
-            reasons[index] = "shipped: no quantized candidate is left" if alone else f"shipped: the fastest{speed}"
+            first = judged.precision == "float" or (judged.speedup or 0.0) == top
+            reasons[index] = "shipped: nearly the fastest, none of those nearer to float" + speed
+            if alone or first:
+                reasons[index] = "shipped: no quantized candidate is left" if alone else f"shipped: the fastest{speed}"
         else:
             reasons[index] = f"not faster than the shipped one{speed}"
     broken = tuple(i for i in range(len(candidates)) if reasons[i].startswith("broken"))

@@ -29,7 +29,11 @@ def among(*quantized: Judged, max_drop: float | None = None, floats: tuple[Judge
     [
         ([fine()], 0, ["shipped: the fastest (2.00 times)"]),
         ([fine(speedup=1.5), fine("w8")], 1, ["not faster than the shipped one (1.50 times)", "shipped: the fastest"]),
-        ([fine(speedup=1.95), fine("w8")], 0, ["shipped: the fastest (1.95 times)", "not faster than the shipped one"]),
+        (
+            [fine(speedup=1.95), fine("w8")],
+            0,
+            ["shipped: nearly the fastest, none of those nearer", "not faster than the shipped one"],
+        ),
         (
             [fine(speedup=1.12)],
             1,
@@ -48,7 +52,7 @@ def among(*quantized: Judged, max_drop: float | None = None, floats: tuple[Judge
         (
             [fine(drop=0.2, ci_low=0.15, ci_high=0.3, agreement=True, worst_sqnr_db=8.0)],
             1,
-            ["broken: the metric falls by 20.00%, surely more than 10%"],
+            ["broken: the metric falls by 20.00%, surely more than 5%"],
         ),
         ([fine(drop=0.2, ci_low=0.15, ci_high=0.3, agreement=True, worst_sqnr_db=12.0)], 0, ["shipped"]),
         ([fine(drop=math.nan)], 1, ["broken: the metric is not a number"]),
@@ -157,3 +161,13 @@ def test_float_is_shipped_only_where_nothing_quantized_is_left(quantized: list[J
     if candidates[found.index].precision == "float":
         refused = ("broken", "no faster than float")
         assert all(reason.startswith(refused) for reason in found.reasons[: len(quantized)])
+
+
+def test_among_nearly_equal_ones_the_most_accurate_is_shipped() -> None:
+    candidates = [
+        fine(speedup=2.0, worst_sqnr_db=15.0),
+        fine(speedup=1.93, worst_sqnr_db=25.0),
+        fine("float", speedup=1.0),
+    ]
+    assert choose(candidates, None, 5.0).index == 1
+    assert choose([candidates[0], fine(speedup=1.8, worst_sqnr_db=25.0), candidates[2]], None, 5.0).index == 0
