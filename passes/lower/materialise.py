@@ -7,8 +7,8 @@
     dynamic activation      DynamicQuantizeLinear, MatMulInteger, Cast, Mul (see `dynamic`); DynamicQuantizeLSTM
                             (see `dynamic_lstm`)
 
-Codes are computed here, one constant at a time. ONNX opset 21 operators but for DynamicQuantizeLSTM; scales and zero points of activations have
-rank 0, as ONNX Runtime demands. Values keep their names, and constants without a reader go.
+Codes are computed here, one constant at a time. ONNX opset 21 operators but for DynamicQuantizeLSTM; scales and zero
+points of activations have rank 0, as ONNX Runtime demands. Values keep their names, and constants without a reader go.
 """
 
 from __future__ import annotations
