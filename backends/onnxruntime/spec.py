@@ -101,7 +101,9 @@ def plain_lstm(node: ir.Node) -> str | None:
     default = ["sigmoid", "tanh", "tanh"] * (2 if direction == "bidirectional" else 1)
     if [str(name).lower() for name in attrs.get("activations", default)] != default:
         return f"{what} has activations of its own"
-    own = [name for name in ("activation_alpha", "activation_beta", "clip", "input_forget", "layout") if attrs.get(name)]
+    own = [
+        name for name in ("activation_alpha", "activation_beta", "clip", "input_forget", "layout") if attrs.get(name)
+    ]
     if own:
         return f"{what} has {own[0]}"
     if len(node.inputs) > 7 and node.inputs[7].name:
@@ -198,7 +200,13 @@ FLOAT_RULES = (
 SPEC = TargetSpec(
     name="onnxruntime",
     summary="ONNX Runtime, CPU execution provider",
-    variants=MappingProxyType({"vnni": "x86-64 with AVX512-VNNI or AVX-VNNI"}),
+    variants=MappingProxyType(
+        {
+            "vnni": "x86-64 with AVX512-VNNI or AVX-VNNI",
+            "avx2": "x86-64 with AVX2 or AVX512, without VNNI: weights that do not saturate int16",
+            "arm64": "64-bit Arm, int8 activations",
+        }
+    ),
     schemes=MappingProxyType({"int8": INT8_RULES, "w8": W8_RULES, "mixed": (*INT8_RULES, *W8_RULES)}),
     float_rules=FLOAT_RULES,
     needs_data=frozenset({"int8", "mixed"}),
