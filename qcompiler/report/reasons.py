@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from qcompiler.report.record import NodeLine
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_TIME = re.compile(r"\d+ us")
 _OPS_SHOWN = 4
 
 
