@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from qcompiler import ir
@@ -48,7 +50,8 @@ def graph(
     """A graph; the constants that it names are added."""
     known = {**CONSTANTS, **(constants or {})}
     named = words(body)
-    fed = {part.split()[-1] for part in inputs.split(", ") if part.split()[-1].isidentifier()}
+    made = {name.strip() for group in re.findall(r"([\w, ]+?)\s*=\s*[A-Z]", body) for name in group.split(",")}
+    fed = made | {part.split()[-1] for part in inputs.split(", ") if part.split()[-1].isidentifier()}
     text = f"g ({inputs}) => ({outputs}) {{ {body} }}"
     model = parse(text, {k: v for k, v in known.items() if k in named and k not in fed}, opset)
     for node in model.all_nodes():
