@@ -17,6 +17,7 @@ from tests.trained import (
     S1,
     SECOND,
     W1,
+    W2,
     adopted,
     compiled,
     pair,
