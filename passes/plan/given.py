@@ -52,14 +52,15 @@ def with_given(
         encoding = usable(given.at(site), decision, constants.get(site.tensor))
         if encoding is None:
             continue
-        trained = replace(decision, encoding=encoding, same_as=None, gain=1.0, why=f"{decision.why}, as trained")
+        source = "as trained" if encoding.method == "given" else f"known from {encoding.method}"
+        trained = replace(decision, encoding=encoding, same_as=None, gain=1.0, why=f"{decision.why}, {source}")
         root = plan.root(site)
         if root == site:
             done[site] = done[site] if done[site].encoding is not None else trained
         elif plan.gain(site) != 1.0:
             done[site] = trained
         elif done[root].encoding is None and sites[root].derived is None:
-            done[root] = replace(done[root], encoding=encoding, why=f"{done[root].why}, as trained")
+            done[root] = replace(done[root], encoding=encoding, why=f"{done[root].why}, {source}")
         elif not same_grid(done[root].encoding, encoding):
             done[site] = trained
     return done
