@@ -214,8 +214,8 @@ def test_every_file_and_key_of_a_real_compile_is_explained(tmp_path: Path) -> No
     report = qcompiler.compile(
         cnn / "model.onnx", "onnxruntime", cnn / "calibration.npz", output=tmp_path / "out", recipe=recipe
     ).report
-    listed = {code(cells[0])[0] for cells in rows(TEXTS["README.md"], "What is in the output folder")}
-    assert {path.name for path in (tmp_path / "out").iterdir()} <= listed
+    listed = [code(cells[0])[0] for cells in rows(TEXTS["README.md"], "What is in the output folder")]
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= set(listed) and len(set(listed)) == len(listed)
     text = TEXTS["reports.md"]
     for heading in ("model", "calibration", "backend"):
         explained = [key for cells in rows(text, heading) for key in code(cells[0])]
