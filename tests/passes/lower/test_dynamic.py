@@ -79,9 +79,7 @@ def test_text() -> None:
 
 
 def test_values_keep_their_names() -> None:
-    found = dynamic(
-        "a = MatMul(x, m) t = Tanh(a) y = MatMul(t, q)", outputs="float[P, Q] y, float[P, R] a".replace("q", "m")
-    )
+    found = dynamic("a = MatMul(x, m) t = Tanh(a) y = MatMul(t, mm)", outputs="float[P, Q] y, float[P, R] a")
     names = {t.name for n in found.model.nodes for t in n.outputs}
     assert {"a", "t", "y"} <= names
     assert [t.name for t in found.model.outputs] == ["y", "a"]
