@@ -32,6 +32,21 @@ class Conditioning:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Host:
+    """What times measured on this machine say about the target.
+
+    Attributes:
+        modelled: why they are not the target's, for a person; empty where they are.
+        indicative: they still rank candidates; where not, nothing is timed.
+        entries: session options with which this machine runs the target's models as the target would.
+    """
+
+    modelled: str = ""
+    indicative: bool = True
+    entries: tuple[tuple[str, str], ...] = ()
+
+
 class Backend(Protocol):
     """One target: its table, its rewrites, its gate."""
 
@@ -42,6 +57,10 @@ class Backend(Protocol):
     @property
     def version(self) -> str:
         """Version of the runtime or compiler that checks results."""
+
+    @property
+    def host(self) -> Host:
+        """What this machine can measure."""
 
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
         """Rewrites to make before the plan."""

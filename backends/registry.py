@@ -28,5 +28,7 @@ def get(target: str) -> tuple[Backend, str]:
     name, _, variant = target.partition(":")
     if name not in MODULES:
         raise UsageError(f"unknown target {name!r}", where="--target", hint=f"known: {', '.join(MODULES)}")
-    backend = cast("Backend", import_module(MODULES[name]).BACKEND)
-    return backend, backend.spec.variant(variant)
+    module = import_module(MODULES[name])
+    variant = cast("Backend", module.BACKEND).spec.variant(variant)
+    # a target with one table for all its variants exports BACKEND alone
+    return getattr(module, "BACKENDS", {}).get(variant, module.BACKEND), variant

@@ -104,10 +104,11 @@ def compile(
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
     )  # fmt: skip
     feeds = bench_feeds(frontend, judged_on)
-    config = SessionConfig(threads=recipe.threads)
+    config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
+    seconds = recipe.bench_seconds if backend.host.indicative else 0.0
     attempts = Attempts(
         drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
-        feeds if recipe.bench_seconds else (), config, tell,
+        feeds if seconds else (), config, tell,
     )  # fmt: skip
     schemes = backend.spec.schemes
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
@@ -123,21 +124,20 @@ def compile(
         confidence=recipe.confidence,
         floor=recipe.sqnr_floor,
         metric=recipe.metric,
-        seconds=recipe.bench_seconds,
+        seconds=seconds,
         threads=recipe.threads,
         bench_feeds=feeds,
         tell=lambda done, total: tell("judge", done, total),
+        entries=backend.host.entries,
     )
     shipped = candidates[verdicts.choice.index]
     tell("check", 0, None)
-    offered = backend.sessions(shipped.model) if recipe.bench_seconds else ()
+    offered = backend.sessions(shipped.model) if seconds else ()
     tuned = tune(
         frontend.original, shipped.model, offered, feeds, judged_on,
-        threads=recipe.threads, seconds=recipe.bench_seconds, metric=recipe.metric,
+        threads=recipe.threads, seconds=seconds, metric=recipe.metric,
     )  # fmt: skip
-    conformance = backend.inspect(
-        shipped.model, shipped.plan.nodes, tuned.config, feeds[0] if recipe.bench_seconds else None
-    )
+    conformance = backend.inspect(shipped.model, shipped.plan.nodes, tuned.config, feeds[0] if seconds else None)
     report = assemble(
         frontend, backend, variant, recipe.precision, recipe.threads, candidates, verdicts, conformance,
         attempts.stats, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,

@@ -1,5 +1,5 @@
 """ONNX Runtime on the CPU."""
 
-from qcompiler.backends.onnxruntime.backend import BACKEND
+from qcompiler.backends.onnxruntime.backend import BACKEND, BACKENDS
 
-__all__ = ["BACKEND"]
+__all__ = ["BACKEND", "BACKENDS"]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
-from qcompiler.backends.base import Conditioning
+from qcompiler.backends.base import Conditioning, Host
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.condition import condition
 from qcompiler.backends.onnxruntime.gate import Feed, gate
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
 from qcompiler.backends.onnxruntime.inspect import origin_of
 from qcompiler.backends.onnxruntime.sessions import sessions
-from qcompiler.backends.onnxruntime.spec import SPEC
 from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
+from qcompiler.backends.onnxruntime.variants import VARIANTS
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import NodePlan, Precision
 from qcompiler.targets import TargetSpec
@@ -25,7 +25,17 @@ from qcompiler.targets import TargetSpec
 class OnnxRuntime:
     """See `qcompiler.backends.base.Backend`."""
 
-    spec: TargetSpec = SPEC
+    variant: str = "vnni"
+
+    @property
+    def spec(self) -> TargetSpec:
+        """The table of the variant."""
+        return VARIANTS[self.variant].spec
+
+    @property
+    def host(self) -> Host:
+        """Whether this machine is of the variant's kind."""
+        return VARIANTS[self.variant].host(self.variant)
 
     @property
     def version(self) -> str:
@@ -36,7 +46,9 @@ class OnnxRuntime:
 
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
         """What `condition` offers, where convolutions are quantized."""
-        return condition(keep_float) if precision in ("int8", "mixed") else Conditioning()
+        if precision not in ("int8", "mixed"):
+            return Conditioning()
+        return condition(keep_float, self.spec, VARIANTS[self.variant].stored)
 
     def legalise(self, plan: Mapping[str, NodePlan]) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
@@ -57,8 +69,13 @@ class OnnxRuntime:
         config: SessionConfig | None = None,
         feed: Feed | None = None,
     ) -> Conformance:
-        """See `gate`."""
-        return gate(model, plan, config or SessionConfig(), feed)
+        """See `gate`; where this machine is not of the variant's kind, the graph that the variant runs, untimed."""
+        config, host = config or SessionConfig(), self.host
+        config = replace(config, entries=(*config.entries, *host.entries))
+        seen = gate(model, plan, config, feed if host.indicative else None)
+        expected = "int8 activations" if VARIANTS[self.variant].stored.qtype.signed else ""
+        return replace(seen, findings=tuple(finding for finding in seen.findings if finding.trap != expected))
 
 
-BACKEND = OnnxRuntime()
+BACKENDS = {name: OnnxRuntime(name) for name in VARIANTS}
+BACKEND = BACKENDS["vnni"]

@@ -88,6 +88,6 @@ class AveragePoolToConv(GraphPass):
         edit.set_outputs(node, [inner])
         factor = edit.constant(f"{node.name}_share", table[None, None])
         mul = edit.add("Mul", [inner, factor], name=f"{node.name}_border", outputs=[y])
-        scale, zero = np.asarray(1 / unit, np.float32), np.asarray(0, np.int32)
+        scale, zero = np.asarray(1 / unit, np.float32), np.asarray(self.spec.low, np.int32)
         self.given[Site(factor.name, mul.name, 1)] = Encoding(self.spec, scale, zero, "exact")
         self.aliases[inner.name] = y.name

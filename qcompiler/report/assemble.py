@@ -57,6 +57,8 @@ def assemble(
         for c, o in zip(candidates, verdicts.outcomes, strict=True)
         if o.broken_at
     ]
+    if backend.host.modelled:
+        said.insert(0, backend.host.modelled)
     if judged_on is None:
         said.append("accuracy was not measured: there is no data; latency was measured on an input of ones")
     elif judged_on is source:
@@ -77,7 +79,7 @@ def assemble(
         nodes=node_lines(shipped.planned, shipped.plan),
         tensors=tensor_lines(shipped.plan, stats),
         accuracy=accuracy(outcome, verdicts),
-        latency=latency(outcome, verdicts, threads),
+        latency=latency(outcome, verdicts, threads, modelled=bool(backend.host.modelled)),
         size={"float_bytes": frontend.original.weights_bytes(), "quantized_bytes": shipped.model.weights_bytes()},
         backend=backend_lines(backend.spec.name, backend.version, conformance),
         candidates=tuple(
@@ -121,16 +123,17 @@ def accuracy(outcome: Outcome, verdicts: Verdicts) -> Accuracy:
     )
 
 
-def latency(outcome: Outcome, verdicts: Verdicts, threads: int) -> Latency:
+def latency(outcome: Outcome, verdicts: Verdicts, threads: int, *, modelled: bool) -> Latency:
     """The latency of the shipped candidate beside the model as given."""
     if outcome.timing is None or verdicts.float_timing is None:
-        return Latency(None, None, None, None, threads)
+        return Latency(None, None, None, None, threads, modelled)
     return Latency(
         finite(verdicts.float_timing.median_ms, 4),
         finite(outcome.timing.median_ms, 4),
         finite(outcome.judged.speedup),
         finite(outcome.judged.noise),
         threads,
+        modelled,
     )
 
 

@@ -171,7 +171,8 @@ def _source(report: Report, node: NodeLine) -> str:
     from qcompiler import backends
 
     try:
-        spec = backends.get(str(report.target.get("name", "")))[0].spec
+        target = [str(report.target[key]) for key in ("name", "variant") if report.target.get(key)]
+        spec = backends.get(":".join(target))[0].spec
     except UsageError:
         return ""
     rules = spec.schemes.get(node.precision, ())  # type: ignore[call-overload]

@@ -79,13 +79,17 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Latency:
-    """Median milliseconds a run, measured in alternating blocks in one process; `noise` is the spread of speedup."""
+    """Median milliseconds a run, measured in alternating blocks in one process; `noise` is the spread of speedup.
+
+    `modelled`: the machine that measured is not of the target's kind, so these are not the target's times.
+    """
 
     float_ms: float | None
     quantized_ms: float | None
     speedup: float | None
     noise: float | None
     threads: int
+    modelled: bool = False
 
 
 @dataclass(frozen=True)

@@ -125,9 +125,10 @@ def _fidelity(accuracy: Accuracy) -> list[list[str]]:
 
 def _latency(latency: Latency) -> list[str]:
     if latency.float_ms is None or latency.quantized_ms is None or latency.speedup is None:
-        return ["latency", "-", "-", "not measured"]
+        return ["latency", "-", "-", "modelled, not measured" if latency.modelled else "not measured"]
     noise = "" if latency.noise is None else f" (+- {latency.noise:.2f})"
     words = f"{latency.speedup:.2f}x as fast{noise}, {plural(latency.threads, 'thread')}"
+    words += "; on this machine, which is not the target" if latency.modelled else ""
     return ["latency", milliseconds(latency.float_ms), milliseconds(latency.quantized_ms), words]
 
 

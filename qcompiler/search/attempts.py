@@ -90,7 +90,7 @@ class Attempts:
         if len(candidates) == 1 or self.source is None:
             return candidates[0]
         self.tell("choose ranges", 0, None)
-        return best_method(self.original, candidates, self.source)
+        return best_method(self.original, candidates, self.source, self.config)
 
     def _placed(self, base: Candidate) -> list[Candidate]:
         """The same with nodes back in float that do not pay, where the profile finds any."""

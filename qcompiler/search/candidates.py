@@ -9,6 +9,7 @@ from qcompiler import ir
 from qcompiler.backends.base import Backend
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
+from qcompiler.passes.plan.avoid_saturation import AvoidSaturation
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, Ranges, wanted
 from qcompiler.passes.plan.share_concat import ShareConcat
@@ -119,7 +120,8 @@ class Drafter:
         """Gives a draft its numbers and turns it into nodes."""
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
-        steps = [Encode(stats, method, methods, draft.aliases), ShareConcat(), DeriveBias()]
+        pairs = [AvoidSaturation()] if self.backend.spec.int16_pairs else []
+        steps = [Encode(stats, method, methods, draft.aliases), ShareConcat(), *pairs, DeriveBias()]
         plan = pipeline.plan(model, draft.plan, steps)
         pipeline.graph(model, [Materialise(plan), *self.backend.legalise(plan.nodes), EliminateDead()])
         return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace)

@@ -129,6 +129,7 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
     if quantized:
         top = max(candidates[i].speedup or 0.0 for i in quantized)
         near = [i for i in quantized if (candidates[i].speedup or 0.0) * NEARLY_EQUAL >= top]
+        near = near if top else near[:1]  # nothing was timed: the order of the table decides
         best = max(near, key=lambda i: (candidates[i].worst_sqnr_db or 0.0, -i))
     else:
         # rewriting must pay, too: a float model that became slower gives way to the model as given
@@ -141,10 +142,12 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
             alone = judged.precision == "float" and len(floats) < len(candidates)
             first = judged.precision == "float" or (judged.speedup or 0.0) == top
             reasons[index] = "shipped: nearly the fastest, none of those nearer to float" + speed
-            if alone or first:
+            if top == 0.0 and not alone and judged.precision != "float":
+                reasons[index] = "shipped: the first that is not broken; nothing was timed"
+            elif alone or first:
                 reasons[index] = "shipped: no quantized candidate is left" if alone else f"shipped: the fastest{speed}"
         else:
-            reasons[index] = f"not faster than the shipped one{speed}"
+            reasons[index] = f"not faster than the shipped one{speed}" if top else "after the shipped one in order"
     broken = tuple(i for i in range(len(candidates)) if reasons[i].startswith("broken"))
     ordered = tuple(reasons[i] for i in range(len(candidates)))
     return Choice(best, ordered, verdict(candidates[best], max_drop), broken)

@@ -81,6 +81,7 @@ def judge(
     threads: int,
     bench_feeds: Sequence[FeedArrays],
     tell: Tell,
+    entries: tuple[tuple[str, str], ...] = (),
 ) -> Verdicts:
     """Measures every candidate and chooses.
 
@@ -93,12 +94,13 @@ def judge(
         threads: of the runtime.
         bench_feeds: what latency is measured on.
         tell: called after every sample.
+        entries: session options besides.
 
     Raises:
         ModelError: ONNX Runtime refuses a model.
         DataError: samples, labels or the metric do not fit.
     """
-    config = SessionConfig(threads=threads)
+    config = SessionConfig(threads=threads, entries=entries)
     reference = Runner(original, config_of(original, threads))
     runners = {
         str(i): reference if candidate.model is original else Runner(candidate.model, config)
@@ -119,7 +121,7 @@ def judge(
         judged = judged_of(candidate.precision, evaluation, drop, timings.get("given"), timing)
         broken_at = ""
         if source is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
-            broken_at = name_of_break(candidates[-2].model, candidate.model, source, floor)
+            broken_at = name_of_break(candidates[-2].model, candidate.model, source, floor, config)
         outcomes.append(Outcome(evaluation, drop, timing, judged, broken_at))
     choice = choose([outcome.judged for outcome in outcomes], max_drop, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice)
@@ -151,9 +153,11 @@ def judged_of(
     return Judged(precision, **fields)
 
 
-def name_of_break(reference: ir.Model, broken: ir.Model, source: Iterable[Sample], floor: float) -> str:
+def name_of_break(
+    reference: ir.Model, broken: ir.Model, source: Iterable[Sample], floor: float, config: SessionConfig
+) -> str:
     """The first tensor that is under the floor, and its node, on a few samples."""
-    found = first_broken(reference, broken, First(source, 4), floor_db=floor)
+    found = first_broken(reference, broken, First(source, 4), floor_db=floor, config=config)
     if found is None:
         return ""
     where = f"{found.op} {found.node!r}" if found.node else "an input"
@@ -161,11 +165,16 @@ def name_of_break(reference: ir.Model, broken: ir.Model, source: Iterable[Sample
 
 
 def best_method(
-    original: ir.Model, candidates: Sequence[Candidate], source: Iterable[Sample], samples: int = 32
+    original: ir.Model,
+    candidates: Sequence[Candidate],
+    source: Iterable[Sample],
+    config: SessionConfig | None = None,
+    samples: int = 32,
 ) -> Candidate:
     """The candidate whose worst output has the highest SQNR on the first samples; the first one of equal ones."""
-    runners = {str(i): Runner(candidate.model) for i, candidate in enumerate(candidates)}
-    found = evaluate(Runner(original), runners, First(source, samples))
+    config = config or SessionConfig()
+    runners = {str(i): Runner(candidate.model, config) for i, candidate in enumerate(candidates)}
+    found = evaluate(Runner(original, config), runners, First(source, samples))
 
     def quality(i: int) -> float:
         ratios = found[str(i)].output_sqnr_db.values()

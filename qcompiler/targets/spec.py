@@ -129,6 +129,7 @@ class TargetSpec:
         float_rules: operators that stay float by decision, not for want of a rule.
         needs_data: precisions that need calibration data.
         opset: ONNX opset of the artifact.
+        int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
     name: str
@@ -138,6 +139,7 @@ class TargetSpec:
     float_rules: tuple[FloatRule, ...] = ()
     needs_data: frozenset[Precision] = field(default_factory=frozenset)
     opset: int = 21
+    int16_pairs: bool = False
 
     @property
     def precisions(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def among(*quantized: Judged, max_drop: float | None = None, floats: tuple[Judge
         ([fine(worst_sqnr_db=math.inf)], 0, ["shipped"]),
         ([fine(worst_sqnr_db=1.0, speedup=4.0), fine("w8")], 1, ["broken", "shipped: the fastest (2.00 times)"]),
         ([fine(speedup=math.nan)], 1, ["no faster than float (nan times"]),
-        ([fine(speedup=None)], 0, ["shipped: the fastest"]),
+        ([fine(speedup=None)], 0, ["shipped: the first that is not broken; nothing was timed"]),
         ([fine(drop=0.05, ci_low=0.03, ci_high=0.07)], 1, ["broken: the metric falls by 5.00%, surely more than 2%"]),
         ([fine(drop=0.05, ci_low=0.01, ci_high=0.09)], 0, ["shipped"]),
         ([fine(drop=0.05, ci_low=0.03, ci_high=0.07, agreement=True)], 0, ["shipped"]),
