@@ -39,7 +39,7 @@ def stayed_float(nodes: Iterable[NodeLine]) -> list[Group]:
 
 def _general(node: NodeLine, op: str) -> str:
     """The reason without names; `op` stands for the node's operator."""
-    return re.sub(rf"\b{re.escape(node.op)}\b", lambda _: op, _QUOTED.sub("'...'", node.reason))
+    return re.sub(rf"\b{re.escape(node.op)}\b", lambda _: op, _TIME.sub("... us", _QUOTED.sub("'...'", node.reason)))
 
 
 def _group(members: list[NodeLine]) -> Group:
