@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,9 @@ if TYPE_CHECKING:
     from qcompiler import ir
     from qcompiler.backends.base import Backend
     from qcompiler.data import Data
-    from qcompiler.frontend import Frontend
     from qcompiler.quant import QuantPlan
     from qcompiler.report import Report
     from qcompiler.search.choose import Choice
-    from qcompiler.search.judge import FeedArrays
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with a stage, how much of it is done, and how much there is in all (None if unknown)."""
@@ -81,6 +78,7 @@ def compile(
     from qcompiler.report.assemble import assemble, write
     from qcompiler.report.folder import check_free
     from qcompiler.search.attempts import Attempts
+    from qcompiler.search.bench_shapes import bench_feeds
     from qcompiler.search.candidates import Drafter
     from qcompiler.search.judge import judge
     from qcompiler.search.tune import tune
@@ -103,7 +101,8 @@ def compile(
         frontend.prepared, backend, recipe.keep_float, frontend.given,
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
     )  # fmt: skip
-    feeds = bench_feeds(frontend, judged_on)
+    first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
+    feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
     seconds = recipe.bench_seconds if backend.host.indicative else 0.0
     attempts = Attempts(
@@ -141,7 +140,7 @@ def compile(
     report = assemble(
         frontend, backend, variant, recipe.precision, recipe.threads, candidates, verdicts, conformance,
         attempts.stats, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,
-        tuned=tuned, optimized=optimized and output is not None,
+        tuned=tuned, optimized=optimized and output is not None, bench_shapes=recipe.bench_shapes,
     )  # fmt: skip
     folder = None
     if output is not None:
@@ -213,15 +212,6 @@ def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
         raise UsageError(f"target {spec.name!r} has no precision {recipe.precision!r}", where="--precision", hint=hint)
     if recipe.max_drop is not None and not known:
         raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
-
-
-def bench_feeds(frontend: Frontend, source: Iterable[object] | None) -> list[FeedArrays]:
-    """What latency is measured on: the first sample, or ones where there is no data."""
-    from qcompiler.data import Sample
-    from qcompiler.search.judge import synthetic_feed
-
-    first = list(itertools.islice(iter(source), 1)) if source is not None else []
-    return [dict(sample.feed) for sample in first if isinstance(sample, Sample)] or [synthetic_feed(frontend.inputs)]
 
 
 def exit_status(recipe: Recipe, choice: Choice) -> int:

@@ -44,6 +44,8 @@ class Recipe:
         shapes: values of dynamic dimensions, or whole shapes of inputs.
         sqnr_floor: a result with an output whose signal-to-noise ratio is under this many dB is broken.
         bench_seconds: time to spend on measuring latency, about; 0 measures nothing and trusts the table.
+        bench_shapes: shapes of the inputs that latency is measured on, each "batch=8,seq=128" or "x=1x128"; none stands
+            for the first sample as it is. The geometric mean of the speed-ups decides.
         memory_mib: memory that observed values may take at once while calibrating.
         threads: threads of the runtime, for measuring and for calibrating.
     """
@@ -59,6 +61,7 @@ class Recipe:
     shapes: Mapping[str, str] = field(default_factory=dict)
     sqnr_floor: float = 5.0
     bench_seconds: float = 6.0
+    bench_shapes: tuple[str, ...] = ()
     memory_mib: int = 512
     threads: int = 1
 
@@ -109,6 +112,7 @@ def coerce(key: str, value: Any) -> Any:
     """`value` in the type of the recipe's field `key`."""
     wanted: dict[str, type | tuple[type, ...]] = {
         "precision": str, "method": str, "methods": dict, "keep_float": (list, tuple, str), "metric": str,
+        "bench_shapes": (list, tuple, str),
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float), "memory_mib": int, "threads": int,
     }  # fmt: skip
     fits = isinstance(value, wanted.get(key, (int, float))) and not isinstance(value, bool)
@@ -117,7 +121,7 @@ def coerce(key: str, value: Any) -> Any:
     match key:
         case "max_drop":
             return fraction(value)
-        case "keep_float":
+        case "keep_float" | "bench_shapes":
             return (value,) if isinstance(value, str) else tuple(map(str, value))
         case "shapes":
             return shapes(value)

@@ -4,8 +4,8 @@ from qcompiler.analysis.collect import Progress, collect
 from qcompiler.analysis.compare import Comparison, TensorComparison, compare, first_broken
 from qcompiler.analysis.evaluate import Evaluation, evaluate
 from qcompiler.analysis.fingerprint import fingerprint
-from qcompiler.analysis.kinds import HISTOGRAM, ChannelAbsMaxKind, HistogramKind, Kind
-from qcompiler.analysis.latency import Speedup, Timing, measure, speedup
+from qcompiler.analysis.kinds import HISTOGRAM, ChannelAbsMaxKind, ChannelHistogramKind, HistogramKind, Kind
+from qcompiler.analysis.latency import Speedup, Timing, measure, measure_each, speedup
 from qcompiler.analysis.metrics import Metric, load_metric
 from qcompiler.analysis.observe import refusals
 from qcompiler.analysis.payload import Payload
@@ -16,6 +16,7 @@ from qcompiler.analysis.stats import Stats, TensorStats
 __all__ = [
     "HISTOGRAM",
     "ChannelAbsMaxKind",
+    "ChannelHistogramKind",
     "Comparison",
     "Evaluation",
     "HistogramKind",
@@ -38,6 +39,7 @@ __all__ = [
     "first_broken",
     "load_metric",
     "measure",
+    "measure_each",
     "node_times",
     "refusals",
     "speedup",

@@ -33,9 +33,11 @@ class Timing:
 
     Attributes:
         times: seconds, float64, one row per block.
+        parts: the timings that these times are the geometric mean of, see `measure_each`.
     """
 
     times: npt.NDArray[np.float64]
+    parts: tuple[Timing, ...] = ()
 
     @property
     def min_ms(self) -> float:
@@ -126,6 +128,29 @@ def measure(
         for name in forth if number % 2 == 0 else forth[::-1]:
             times[name].append(_block(models[name], feeds, runs[name], clock))
     return {name: Timing(np.array(block)) for name, block in times.items()}
+
+
+def measure_each(
+    models: Mapping[str, Runner], feeds: Sequence[Feed], *, blocks: int = 10, seconds: float = 3.0
+) -> dict[str, Timing]:
+    """Times every model on each feed alone, as for `measure`; `seconds` are for all feeds together.
+
+    With several feeds the result is their geometric mean, so that the speed-up of two models is the geometric mean of
+    their speed-ups, and no feed counts for more because it takes longer.
+    """
+    if len(feeds) < 2:
+        return measure(models, feeds, blocks=blocks, seconds=seconds)
+    each = [measure(models, [feed], blocks=blocks, seconds=seconds / len(feeds)) for feed in feeds]
+    return {name: together([timings[name] for timings in each]) for name in models}
+
+
+def together(parts: Sequence[Timing]) -> Timing:
+    """The geometric mean of timings, block by block: fastest runs with fastest runs, medians with medians."""
+    blocks = min(part.times.shape[0] for part in parts)
+    runs = min(part.times.shape[1] for part in parts)
+    at = np.linspace(0, 1, runs)
+    quantiles = [np.quantile(part.times[:blocks], at, axis=1).T for part in parts]
+    return Timing(np.exp(np.mean(np.log(quantiles), axis=0)), tuple(parts))
 
 
 def _times(one: float, seconds: float) -> int:

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 @click.option(
     "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."
 )
+@click.option(
+    "--bench-shape", "bench_shapes", multiple=True, metavar="SHAPE",
+    help='Measure latency on inputs of this shape ("batch=8,seq=128", "x=1x128"); repeatable.',
+)  # fmt: skip
 @options.as_json
 @options.quiet
 @click.option("-v", "--verbose", is_flag=True, help="Print the whole table and the time of each pass.")

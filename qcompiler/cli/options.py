@@ -43,7 +43,8 @@ def make_recipe(file: Path | None, options: Mapping[str, Any]) -> Recipe:
     try:
         return base.updated({key: value for key, value in options.items() if value not in (None, (), [])})
     except UsageError as error:
-        flag = "--" + error.where.removesuffix("s" if error.where == "shapes" else "").replace("_", "-")
+        plural = error.where in ("shapes", "bench_shapes")
+        flag = "--" + error.where.removesuffix("s" if plural else "").replace("_", "-")
         raise UsageError(error.what, where=flag, hint=error.hint) from error
 
 

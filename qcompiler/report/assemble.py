@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qcompiler import ir
 from qcompiler._version import __version__
-from qcompiler.analysis import SessionConfig, Stats
+from qcompiler.analysis import SessionConfig, Stats, Timing, speedup
 from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Backend
 from qcompiler.backends.conformance import Conformance
@@ -46,6 +46,7 @@ def assemble(
     notes: Sequence[str],
     tuned: Tuned,
     optimized: bool,
+    bench_shapes: Sequence[str] = (),
 ) -> Report:
     """The record, before anything is written."""
     index = verdicts.choice.index
@@ -79,7 +80,7 @@ def assemble(
         nodes=node_lines(shipped.planned, shipped.plan),
         tensors=tensor_lines(shipped.plan, stats),
         accuracy=accuracy(outcome, verdicts),
-        latency=latency(outcome, verdicts, threads, modelled=bool(backend.host.modelled)),
+        latency=latency(outcome, verdicts, threads, bench_shapes, modelled=bool(backend.host.modelled)),
         size={"float_bytes": frontend.original.weights_bytes(), "quantized_bytes": shipped.model.weights_bytes()},
         backend=backend_lines(backend.spec.name, backend.version, conformance),
         candidates=tuple(
@@ -123,8 +124,10 @@ def accuracy(outcome: Outcome, verdicts: Verdicts) -> Accuracy:
     )
 
 
-def latency(outcome: Outcome, verdicts: Verdicts, threads: int, *, modelled: bool) -> Latency:
-    """The latency of the shipped candidate beside the model as given."""
+def latency(
+    outcome: Outcome, verdicts: Verdicts, threads: int, shapes: Sequence[str] = (), *, modelled: bool
+) -> Latency:
+    """The latency of the shipped candidate beside the model as given, in all and for each shape."""
     if outcome.timing is None or verdicts.float_timing is None:
         return Latency(None, None, None, None, threads, modelled)
     return Latency(
@@ -134,6 +137,20 @@ def latency(outcome: Outcome, verdicts: Verdicts, threads: int, *, modelled: boo
         finite(outcome.judged.noise),
         threads,
         modelled,
+        shape_lines(shapes, verdicts.float_timing, outcome.timing),
+    )
+
+
+def shape_lines(shapes: Sequence[str], given: Timing, shipped: Timing) -> tuple[dict[str, object], ...]:
+    """Latency before and after of each shape that was asked for."""
+    return tuple(
+        {
+            "shape": shape,
+            "float_ms": finite(before.median_ms, 4),
+            "quantized_ms": finite(after.median_ms, 4),
+            "speedup": finite(speedup(before, after).ratio),
+        }
+        for shape, before, after in zip(shapes, given.parts or (given,), shipped.parts or (shipped,), strict=False)
     )
 
 

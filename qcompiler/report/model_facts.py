@@ -132,6 +132,8 @@ def _shares(ready: Frontend, backend: Backend, macs: Macs) -> Iterator[Facts]:
     floats = sum(ir.nbytes(c) for c in ready.prepared.constants() if np.dtype(c.dtype).kind == "f")
     for precision in backend.spec.schemes:
         draft = drafter.draft(precision)
+        if precision == "mixed" and not draft.mixes:
+            continue
         constants = {c.name: c for c in draft.model.constants() if len(c.shape) > 1}
         weights = {site.tensor for site, _ in draft.plan.quantized()} & constants.keys()
         inside = {name for name, decision in draft.plan.nodes.items() if decision.precision != "float"}

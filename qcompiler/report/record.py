@@ -82,6 +82,8 @@ class Latency:
     """Median milliseconds a run, measured in alternating blocks in one process; `noise` is the spread of speedup.
 
     `modelled`: the machine that measured is not of the target's kind, so these are not the target's times.
+    `shapes`: `shape`, `float_ms`, `quantized_ms` and `speedup` of each shape that was asked for; the figures above are
+    then their geometric means.
     """
 
     float_ms: float | None
@@ -90,6 +92,7 @@ class Latency:
     noise: float | None
     threads: int
     modelled: bool = False
+    shapes: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
+from typing import Any
 
 from qcompiler.report.columns import (
     NO_BREAK,
@@ -77,7 +78,7 @@ def _figures(report: Report) -> Iterator[Line]:
     ratio = f"{before / after:.2f}x smaller" if 0 < after <= before else f"{after / max(before, 1):.2f}x larger"
     rows = [["", "float", "quantized", ""], _accuracy(accuracy)]
     rows += _fidelity(accuracy)
-    rows += [_latency(latency), ["weights", size(before), size(after), ratio]]
+    rows += [_latency(latency), *map(_shape, latency.shapes), ["weights", size(before), size(after), ratio]]
     verdict, style = _VERDICTS.get(accuracy.verdict, ("", ""))
     rows += [["contract", "", "", verdict]] if verdict else []
     for row, block in zip(rows, blocks(rows, right=(1, 2)), strict=True):
@@ -130,6 +131,14 @@ def _latency(latency: Latency) -> list[str]:
     words = f"{latency.speedup:.2f}x as fast{noise}, {plural(latency.threads, 'thread')}"
     words += "; on this machine, which is not the target" if latency.modelled else ""
     return ["latency", milliseconds(latency.float_ms), milliseconds(latency.quantized_ms), words]
+
+
+def _shape(entry: Mapping[str, Any]) -> list[str]:
+    """The latency of one of the shapes that were asked for."""
+    before, after, ratio = entry["float_ms"], entry["quantized_ms"], entry["speedup"]
+    if before is None or after is None or ratio is None:
+        return [f"  {entry['shape']}", "-", "-", "not measured"]
+    return [f"  {entry['shape']}", milliseconds(before), milliseconds(after), f"{ratio:.2f}x as fast"]
 
 
 def _nodes(report: Report, folder: str, shown: int) -> Iterator[Line]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.analysis import Evaluation, Runner, SessionConfig, Timing, evaluate, first_broken, measure, speedup
+from qcompiler.analysis import Evaluation, Runner, SessionConfig, Timing, evaluate, first_broken, measure_each, speedup
 from qcompiler.analysis.session import config_of
 from qcompiler.data import InputInfo, Sample
 from qcompiler.numerics import Drop, paired_drop, paired_mean_drop
@@ -92,7 +92,7 @@ def judge(
         max_drop, confidence, floor, metric: as in the recipe.
         seconds: time for the latency comparison in all, about; 0 measures none.
         threads: of the runtime.
-        bench_feeds: what latency is measured on.
+        bench_feeds: what latency is measured on, each alone; the geometric mean of the speed-ups decides.
         tell: called after every sample.
         entries: session options besides.
 
@@ -112,7 +112,7 @@ def judge(
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
         others = {name: runner for name, runner in runners.items() if runner is not reference}
-        timings = measure({"given": reference, **others}, bench_feeds, seconds=seconds / (len(others) + 1))
+        timings = measure_each({"given": reference, **others}, bench_feeds, seconds=seconds / (len(others) + 1))
     outcomes = []
     for i, candidate in enumerate(candidates):
         name = "given" if candidate.model is original else str(i)

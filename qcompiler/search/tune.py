@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qcompiler import ir
-from qcompiler.analysis import Evaluation, Runner, SessionConfig, Speedup, Timing, evaluate, measure, speedup
+from qcompiler.analysis import Evaluation, Runner, SessionConfig, Speedup, Timing, evaluate, measure_each, speedup
 from qcompiler.analysis.session import config_of
 from qcompiler.data import Sample
 from qcompiler.search.judge import FeedArrays, First
@@ -71,7 +71,7 @@ def tune(
         original: the model as given.
         model: to be shipped.
         offered: by the backend; the first is the plain session.
-        feeds: what latency is measured on.
+        feeds: what latency is measured on, each alone.
         source: samples for the accuracy; without any, `feeds` serve.
         threads: of the runtime.
         seconds: time for all measurements, about; 0 tries nothing.
@@ -100,7 +100,7 @@ def tune(
     for config in finalists:
         runners.setdefault(config, Runner(model, config))
     reference = Runner(original, config_of(original, threads))
-    timings = measure(
+    timings = measure_each(
         {"given": reference, **{name(c): runners[c] for c in (plain, *finalists)}},
         feeds, seconds=seconds / 2 / (2 + len(finalists)),
     )  # fmt: skip
@@ -142,7 +142,7 @@ def gains_of(
     runners: Mapping[SessionConfig, Runner], feeds: Sequence[FeedArrays], plain: SessionConfig, seconds: float
 ) -> dict[SessionConfig, Speedup]:
     """How many times as fast as the plain session each is."""
-    timings = measure({name(c): r for c, r in runners.items()}, feeds, seconds=seconds / len(runners))
+    timings = measure_each({name(c): r for c, r in runners.items()}, feeds, seconds=seconds / len(runners))
     return {config: speedup(timings[name(plain)], timings[name(config)]) for config in runners}
 
 

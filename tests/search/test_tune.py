@@ -41,7 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             for name, runner in runners.items()
         }
 
-    monkeypatch.setattr(module, "measure", fake)
+    monkeypatch.setattr(module, "measure_each", fake)
     return state
 
 
