@@ -28,7 +28,7 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.zoo
+	$(BIN)/python -m benchmarks.speed --threads 1,2 --json out/bench.json
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

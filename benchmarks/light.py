@@ -1,6 +1,4 @@
-"""The networks that the onnx package ships without weights (`onnx/backend/test/data/light`), through the command line.
-
-    python -m benchmarks.light [--threads 1] [NAME ...]
+"""The networks that the onnx package ships without weights (`onnx/backend/test/data/light`), with weights made up.
 
 Their weights are made up, so only that they compile and how fast the result is can be measured; the samples are seeded
 normal values, which serve here as data for a made-up network and nowhere else.
@@ -8,12 +6,6 @@ normal values, which serve here as data for a made-up network and nowhere else.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +13,17 @@ import onnx
 from onnx import numpy_helper
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+SAMPLES = 4
 
 
-def with_weights(path: Path, target: Path) -> onnx.ModelProto:
+def names() -> list[str]:
+    """The networks, without the prefix of their files."""
+    return [path.stem.removeprefix("light_") for path in sorted(LIGHT.glob("light_*.onnx"))]
+
+
+def with_weights(name: str, target: Path) -> Path:
     """The network with initializers in place of the ConstantOfShape nodes that stand for them, in He's scale."""
-    model = onnx.load(path)
+    model = onnx.load(LIGHT / f"light_{name}.onnx")
     rng = np.random.default_rng(0)
     shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     kept = []
@@ -39,49 +37,27 @@ def with_weights(path: Path, target: Path) -> onnx.ModelProto:
         model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
     del model.graph.node[:]
     model.graph.node.extend(kept)
+    read = {name for node in kept for name in node.input}
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
+    # Weights that are inputs, too, may be replaced by the caller, so that nothing could be fused: not even in float.
+    names = {tensor.name for tensor in weights} | set(shapes)
+    inputs = [value for value in model.graph.input if value.name not in names]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)  # the first where initializers need not be inputs
     onnx.save(model, target)
-    return model
+    return target
 
 
-def samples(model: onnx.ModelProto, path: Path, count: int = 4) -> Path:
+def feeds(name: str, count: int = SAMPLES) -> list[dict[str, np.ndarray]]:
     """Seeded feeds for every input."""
-    rng, known = np.random.default_rng(1), {t.name for t in model.graph.initializer}
-    arrays = {}
-    for info in model.graph.input:
-        if info.name not in known:
-            shape = [d.dim_value or 1 for d in info.type.tensor_type.shape.dim]
-            arrays[info.name] = rng.normal(size=(count, *shape)).astype(np.float32)
-    np.savez(path, **arrays)
-    return path
-
-
-def main() -> None:
-    """Prints a line for each network."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    print(f"{'network':24} {'exit':>4} {'shipped':8} {'speed-up':>8} {'seconds':>8}")
-    for path in sorted(LIGHT.glob("light_*.onnx")):
-        name = path.stem.removeprefix("light_")
-        if arguments.names and name not in arguments.names:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            work = Path(folder)
-            model = with_weights(path, work / "model.onnx")
-            data = samples(model, work / "data.npz")
-            command = [sys.executable, "-m", "qcompiler", str(work / "model.onnx"), "--target", "onnxruntime"]
-            command += ["--data", str(data), "-o", str(work / "out"), "--json", "--threads", str(arguments.threads)]
-            start = time.perf_counter()
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            seconds = time.perf_counter() - start
-            report = json.loads(done.stdout) if done.stdout else {"target": {}, "latency": {}}
-        shipped, gain = report["target"].get("shipped", "-"), report["latency"].get("speedup")
-        print(
-            f"{name:24} {done.returncode:4} {shipped:8} {gain or 0:8.2f} {seconds:8.1f}  {done.stderr[:160]}",
-            flush=True,
-        )
-
-
-if __name__ == "__main__":
-    main()
+    graph = onnx.load(LIGHT / f"light_{name}.onnx").graph
+    rng, known = np.random.default_rng(1), {t.name for t in graph.initializer}
+    shapes = {
+        info.name: [d.dim_value or 1 for d in info.type.tensor_type.shape.dim]
+        for info in graph.input
+        if info.name not in known
+    }
+    return [{n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()} for _ in range(count)]

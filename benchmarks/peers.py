@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 Feed = dict[str, np.ndarray]
+PER_CHANNEL_OPSET = 13
+"""The first opset with per-channel Q and DQ; an older model is converted, as ONNX Runtime's documentation advises."""
 
 
 class Reader:
@@ -41,9 +43,15 @@ class Reader:
 
 def preprocessed(path: Path, folder: Path) -> Path:
     """The model after ONNX Runtime's own preparation, or as it is where that fails."""
+    import onnx
+    from onnx import version_converter
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     target = folder / "pre.onnx"
+    header = onnx.load(path, load_external_data=False)
+    if next(opset.version for opset in header.opset_import if not opset.domain) < PER_CHANNEL_OPSET:
+        onnx.save(version_converter.convert_version(header, PER_CHANNEL_OPSET), folder / "newer.onnx")
+        path = folder / "newer.onnx"
     try:
         quant_pre_process(str(path), str(target), skip_symbolic_shape=True)
     except Exception:  # it fails on models with subgraphs, among others

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +29,7 @@ def load() -> ModuleType:
 
 def feeds(entry: Any, limit: int | None = None) -> list[dict[str, np.ndarray]]:
     """The calibration feeds of a model."""
-    found = []
+    found: list[dict[str, np.ndarray]] = []
     for feed in entry.calibration():
         if limit is not None and len(found) >= limit:
             break
@@ -36,14 +37,18 @@ def feeds(entry: Any, limit: int | None = None) -> list[dict[str, np.ndarray]]:
     return found
 
 
-def calibration_folder(entry: Any, folder: Path, limit: int | None = None) -> Path:
+def calibration_folder(samples: Iterable[dict[str, np.ndarray]], folder: Path) -> Path:
     """Calibration data as a folder of `.npz` files, one a sample, as shapes may vary."""
     folder.mkdir(parents=True)
-    for number, feed in enumerate(feeds(entry, limit)):
-        np.savez(folder / f"{number:05d}.npz", **feed)
+    for number, feed in enumerate(samples):
+        arrays: dict[str, Any] = dict(feed)
+        np.savez(folder / f"{number:05d}.npz", **arrays)
     return folder
 
 
-def batches(batch: list[dict[str, np.ndarray]]) -> bool:
-    """Whether all feeds have the same shapes."""
-    return len({tuple((k, v.shape) for k, v in sorted(feed.items())) for feed in batch}) == 1
+def bench_feed(name: str, found: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What latency is measured on: a calibration sample; for sentences one of 128 tokens."""
+    if name.startswith("minilm"):
+        ids = np.resize(np.concatenate([feed["input_ids"] for feed in found[:16]], axis=1), (1, 128))
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    return found[0]
