@@ -10,6 +10,7 @@ import onnx
 from qcompiler import ir
 from qcompiler.backends import get
 from qcompiler.backends.conformance import Conformance
+from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
@@ -33,6 +34,9 @@ class Seen:
 
     def histogram(self, tensor: str) -> Histogram:
         return self.histograms[tensor]
+
+    def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
+        return None
 
     @staticmethod
     def of(model: ir.Model, names: Sequence[str], feeds: Sequence[Arrays]) -> Seen:

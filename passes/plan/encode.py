@@ -1,6 +1,8 @@
 """Plan v2: the numbers. Ranges from the statistics, scales and zero points from the ranges.
 
-    activation   [low, high] of the method, one per sharing group, from the histogram of the group's root
+    activation   [low, high] of the method, one per sharing group, from the histogram of the group's root, cut to what
+                 its readers can tell apart (`useful_range`); method "auto" counts each value as often as its channel
+                 matters to them (`importance`)
     weight       max |w| of each output channel: scale = max / 127, zero point 0
 
 Biases follow later (`derive_bias`), when the scales they depend on are final.
@@ -19,10 +21,13 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.errors import DataError, InternalError
 from qcompiler.numerics.affine import choose_qparams
+from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.ranges import METHODS
 from qcompiler.passes.plan.annotate import needs_range
 from qcompiler.passes.plan.bounds import Bounds, bounds, expressible, fits, within
+from qcompiler.passes.plan.importance import Importance, importance
+from qcompiler.passes.plan.useful_range import useful_ranges
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerAxis, QSpec, QuantPlan, Site, SitePlan
 
@@ -32,6 +37,9 @@ class Ranges(Protocol):
 
     def histogram(self, tensor: str) -> Histogram:
         """The histogram of a tensor."""
+
+    def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
+        """Whose values it holds, if that is known."""
 
 
 def wanted(model: ir.Model, plan: QuantPlan) -> tuple[str, ...]:
@@ -85,19 +93,27 @@ class Encode(PlanPass):
             DataError: the statistics lack a tensor, or hold NaN or infinity.
         """
         constants, limits = {constant.name: constant for constant in model.constants()}, limits_of(model)
+        useful, matters = useful_ranges(model), importance(model)
         done: dict[Site, SitePlan] = {}
         for root, members in plan.groups().items():
             decision = plan.sites[root]
             if decision.choice is None or not needs_range(decision):
                 continue
-            encoding = decision.encoding or self._encoding(root, decision.choice, constants)
+            encoding = decision.encoding or self._encoding(root, decision.choice, constants, useful, matters)
             if root.tensor in limits:
                 encoding = self._bounded(root, encoding, limits[root.tensor])
             done.update({s: replace(plan.sites[s], encoding=plan.follow(s, encoding)) for s in members})
         record.changes = len(done)
         return plan.with_sites(done)
 
-    def _encoding(self, root: Site, spec: QSpec, constants: Mapping[str, ir.Constant]) -> Encoding:
+    def _encoding(
+        self,
+        root: Site,
+        spec: QSpec,
+        constants: Mapping[str, ir.Constant],
+        useful: Mapping[str, Bounds],
+        matters: Mapping[str, Importance],
+    ) -> Encoding:
         constant = constants.get(root.tensor)
         if constant is not None:
             return encode_constant(ir.array(constant), spec)
@@ -106,6 +122,11 @@ class Encode(PlanPass):
         name = self.aliases.get(root.tensor, root.tensor)
         method = next((m for p, m in self.methods.items() if fnmatchcase(name, p)), self.method)
         histogram = self.stats.histogram(name)
+        if method == "auto" and root.tensor in matters:
+            channels = self.stats.channels(name, matters[root.tensor].axis)
+            histogram = histogram if channels is None else channels.weighted(histogram, matters[root.tensor].channels)
+        if root.tensor in useful:
+            histogram = histogram.clamped(*useful[root.tensor])
         try:
             low, high = METHODS[method](histogram, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
             return affine(low, high, spec, method)

@@ -17,11 +17,15 @@ import numpy.typing as npt
 
 from qcompiler.analysis.counting import PatternCounter
 from qcompiler.errors import DataError, InternalError
+from qcompiler.numerics.channel_histogram import BINS_A_CHANNEL, ChannelHistogram, sampled_bins
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.observers import ChannelAbsMax, Observer
 
 F32 = npt.NDArray[np.float32]
 Packed = Mapping[str, npt.NDArray[Any]]
+
+# A file that claims more is damaged.
+MOST_PLACES = BINS_A_CHANNEL << 20
 
 
 class Accumulator(Protocol):
@@ -148,6 +152,66 @@ class ChannelAbsMaxKind(Kind):
         if absmax.dtype != np.float32 or absmax.ndim != 1 or not bool((absmax >= 0).all()):
             raise DataError("is no channel maximum")
         return ChannelAbsMax(self.axis, absmax)
+
+
+@dataclass
+class _Placed:
+    """Counts like `ChannelHistogram.update`, in one table."""
+
+    axis: int
+    table: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def add(self, values: F32, minimum: float, maximum: float) -> None:
+        size = values.shape[self.axis] * BINS_A_CHANNEL
+        if self.table.size not in (0, size):
+            raise DataError(
+                f"{size // BINS_A_CHANNEL} channels along axis {self.axis}, {self.table.size // BINS_A_CHANNEL} before"
+            )
+        counts = np.bincount(sampled_bins(values, self.axis), minlength=size)
+        self.table = self.table + counts if self.table.size else counts.astype(np.int64)
+
+    def finish(self) -> ChannelHistogram:
+        return ChannelHistogram(self.axis, self.table.reshape(-1, BINS_A_CHANNEL))
+
+
+@dataclass(frozen=True)
+class ChannelHistogramKind(Kind):
+    """How often each index of `axis` takes values of each sign and octave: whose values a histogram holds."""
+
+    name: ClassVar[str] = "channel-histogram"
+    axis: int = 1
+
+    def empty(self) -> Observer:
+        """No channels yet."""
+        return ChannelHistogram(self.axis)
+
+    def start(self) -> Accumulator:
+        """One table that is added to."""
+        return _Placed(self.axis)
+
+    def pack(self, value: ChannelHistogram) -> Packed:
+        """Number of channels; places in use (uint32), ascending, and their counts (narrowest unsigned type)."""
+        flat = value.counts.reshape(-1)
+        used = np.flatnonzero(flat)
+        counts = flat[used]
+        width = np.min_scalar_type(int(counts.max(initial=0)))
+        return {
+            "channels": np.array([value.counts.shape[0]], np.uint32),
+            "places": used.astype(np.uint32),
+            "counts": counts.astype(width),
+        }
+
+    def unpack(self, arrays: Packed) -> ChannelHistogram:
+        """Inverse of `pack`; the arrays are checked as far as they can be."""
+        size, places, counts = arrays["channels"], arrays["places"], arrays["counts"]
+        ascending = places.dtype == np.uint32 and places.ndim == 1 and bool((places[1:] > places[:-1]).all())
+        counted = counts.dtype.kind == "u" and counts.shape == places.shape and bool((counts != 0).all())
+        length = int(size[0]) * BINS_A_CHANNEL if size.shape == (1,) and size.dtype == np.uint32 else -1
+        if not (ascending and counted and length <= MOST_PLACES) or int(places.max(initial=0)) >= max(length, 1):
+            raise DataError("is no histogram of channels")
+        dense = np.zeros(length, np.int64)
+        dense[places] = counts
+        return ChannelHistogram(self.axis, dense.reshape(-1, BINS_A_CHANNEL))
 
 
 HISTOGRAM = HistogramKind()

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qcompiler.analysis.kinds import HISTOGRAM, Kind, Packed
+from qcompiler.analysis.kinds import HISTOGRAM, ChannelHistogramKind, Kind, Packed
 from qcompiler.errors import DataError
+from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 
 HINT = "collect the statistics again"
@@ -92,6 +93,15 @@ class Stats(Mapping[str, TensorStats]):
         """
         histogram: Histogram = self.value(tensor, HISTOGRAM)
         return histogram
+
+    def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
+        """Whose values the histogram of a tensor holds, by index of `axis`; None where that was not collected."""
+        kind = ChannelHistogramKind(axis)
+        found = self.tensors.get(tensor)
+        if found is None or kind not in found.observers:
+            return None
+        observer: ChannelHistogram = found.value(kind)
+        return observer
 
     def value(self, tensor: str, kind: Kind) -> Any:
         """The observer of that kind; errors as `histogram`."""

@@ -115,15 +115,15 @@ class Histogram:
 
         Edges are cut to [minimum, maximum], so the first and last bin may be a point. The bin of 0 is the point 0.
         """
-        used = np.flatnonzero(self.counts != 0)
-        negative = used[(used > _NEGATIVE_ZERO) & (used < _NEGATIVE_INFINITY)][::-1]
-        positive = used[used < _POSITIVE_INFINITY]
+        patterns = self._patterns()
+        below = int(np.count_nonzero(patterns > _NEGATIVE_ZERO))
+        negative, positive = patterns[:below], patterns[below:]
         low = np.concatenate([-_magnitude(negative + 1 - _NEGATIVE_ZERO), _magnitude(positive)])
         high = np.concatenate([-_magnitude(negative - _NEGATIVE_ZERO), _magnitude(positive + 1)])
         low, high = (np.clip(edge, self.minimum, self.maximum) for edge in (low, high))
         if positive.size and positive[0] == 0:
             low[negative.size] = high[negative.size] = 0.0
-        return low, high, self.counts[np.concatenate([negative, positive])]
+        return low, high, self.counts[patterns]
 
     def values_and_counts(self) -> tuple[F64, I64]:
         """Centre and count of each non-empty finite bin, ascending; exactly 0 for the bin of 0."""
@@ -139,6 +139,26 @@ class Histogram:
         """Mean square of the finite values, from bin centres; 0 when there is none."""
         values, counts = self.values_and_counts()
         return float((values * values * counts).sum()) / max(self.finite_count, 1)
+
+    def clamped(self, low: float, high: float) -> Histogram:
+        """The histogram of min(max(x, low), high) over the finite values; low <= 0 <= high, either may be infinite."""
+        if self.finite_count == 0 or (low <= self.minimum and self.maximum <= high):
+            return self
+        patterns, (start, end, counts) = self._patterns(), self.bins()
+        moved = np.zeros(BINS, np.int64)
+        moved[patterns] = counts
+        for bound, beyond in ((low, end <= low), (high, start >= high)):
+            if beyond.any():
+                moved[patterns[beyond]] = 0
+                moved[np.float32(bound + 0.0).view(np.uint32) >> 16] += counts[beyond].sum()
+        total = self.finite_count
+        return _frozen(moved, max(self.minimum, low) + 0.0, min(self.maximum, high) + 0.0, total, 0, 0)
+
+    def _patterns(self) -> npt.NDArray[np.intp]:
+        """The non-empty finite bins, in ascending order of their values."""
+        used = np.flatnonzero(self.counts != 0)
+        negative = used[(used > _NEGATIVE_ZERO) & (used < _NEGATIVE_INFINITY)][::-1]
+        return np.concatenate([negative, used[used < _POSITIVE_INFINITY]])
 
     def to_sparse(self) -> tuple[U16, I64]:
         """Bins in use, ascending by pattern, and their counts: the small form for files."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from qcompiler import ir
-from qcompiler.analysis import HISTOGRAM, SessionConfig, Stats, collect
+from qcompiler.analysis import Kind, SessionConfig, Stats, collect
 from qcompiler.data import Source
 from qcompiler.quant import Precision
 from qcompiler.search.candidates import Candidate, Draft, Drafter
@@ -83,7 +83,7 @@ class Attempts:
     def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
         """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
         wanted = draft.wanted
-        self._observe(wanted)
+        self._observe(draft.statistics)
         several = not method and self.method == "auto" and wanted and self.source is not None
         methods = TRIED_METHODS if several else (method or self.method,)
         candidates = [drafter.candidate(draft, self.stats, name, self.methods) for name in methods]
@@ -111,17 +111,17 @@ class Attempts:
     def _known(self, names: Sequence[str]) -> bool:
         return self.stats is not None and all(name in self.stats for name in names)
 
-    def _observe(self, names: Sequence[str]) -> None:
+    def _observe(self, wanted: Mapping[str, tuple[Kind, ...]]) -> None:
         """Collects what is not known yet; what cannot be observed is not asked for twice."""
         known = set() if self.stats is None else {*self.stats, *self.stats.unseen}
-        missing = [name for name in names if name not in known]
+        missing = {name: kinds for name, kinds in wanted.items() if name not in known}
         if not missing or self.source is None:
             return
         start = perf_counter()
         more = collect(
             self.drafter.prepared,
             self.source,
-            dict.fromkeys(missing, (HISTOGRAM,)),
+            missing,
             memory_budget=self.memory,
             progress=lambda done, total: self.tell("calibrate", done, total),
         )

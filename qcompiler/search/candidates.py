@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from qcompiler import ir
+from qcompiler.analysis import HISTOGRAM, ChannelHistogramKind, Kind
 from qcompiler.backends.base import Backend
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
 from qcompiler.passes.plan.avoid_saturation import AvoidSaturation
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, Ranges, wanted
+from qcompiler.passes.plan.importance import importance
 from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Instrument, Pipeline, Trace
@@ -61,6 +63,16 @@ class Draft:
     def wanted(self) -> tuple[str, ...]:
         """Tensors of the prepared model whose ranges the plan needs."""
         return tuple(dict.fromkeys(self.aliases.get(name, name) for name in wanted(self.model, self.plan)))
+
+    @property
+    def statistics(self) -> dict[str, tuple[Kind, ...]]:
+        """The same, each with what to observe of it; whose values it holds only where the readers care."""
+        matters = importance(self.model)
+        found: dict[str, tuple[Kind, ...]] = {}
+        for name in wanted(self.model, self.plan):
+            more = (ChannelHistogramKind(matters[name].axis),) if name in matters else ()
+            found.setdefault(self.aliases.get(name, name), (HISTOGRAM, *more))
+        return found
 
     @property
     def quantizes(self) -> bool:
