@@ -170,7 +170,7 @@ def calibrate(
         UserError: input or request cannot be served; nothing is written.
     """
     from qcompiler import backends
-    from qcompiler.analysis import HISTOGRAM, Stats, collect
+    from qcompiler.analysis import Kind, Stats, collect
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.report.folder import check_stats_file
@@ -182,11 +182,14 @@ def calibrate(
     frontend = front(Path(model), recipe.shapes)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
     drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
-    drafts = [drafter.draft(precision) for precision in backend.spec.schemes]
+    wanted: dict[str, tuple[Kind, ...]] = {}
+    for precision in backend.spec.schemes:
+        for name, kinds in drafter.draft(precision).statistics.items():
+            wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), *kinds)))
     found = collect(
         frontend.prepared,
         source,
-        {name: (HISTOGRAM,) for draft in drafts for name in draft.wanted},
+        wanted,
         memory_budget=recipe.memory_mib << 20,
         progress=lambda done, total: tell("calibrate", done, total),
     )
