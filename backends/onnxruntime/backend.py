@@ -15,6 +15,7 @@ from qcompiler.backends.onnxruntime.hold_float import HoldFloat
 from qcompiler.backends.onnxruntime.inspect import origin_of
 from qcompiler.backends.onnxruntime.sessions import sessions
 from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
+from qcompiler.backends.onnxruntime.spread_norm import SpreadNorm
 from qcompiler.backends.onnxruntime.variants import VARIANTS
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import NodePlan, Precision
@@ -52,7 +53,7 @@ class OnnxRuntime:
 
     def legalise(self, plan: Mapping[str, NodePlan]) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
-        return (SpreadBias(plan), HoldFloat(plan))
+        return (SpreadNorm(), SpreadBias(plan), HoldFloat(plan))
 
     def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
         """See `sessions`."""
