@@ -144,7 +144,8 @@ def _node(output: Output, node: NodeLine, stored: dict[tuple[str, str], Answer])
     report = output.report
 
     def operand(tensor: str, port: int) -> Answer:
-        site = stored.get((tensor, f"{tensor}@{node.name}:{port}")) or stored.get((tensor, tensor))
+        use, whole = str(Site(tensor, node.name, port)), str(Site(tensor))
+        site = stored.get((tensor, use)) or stored.get((tensor, whole)) or stored.get((tensor, tensor))
         return {"tensor": tensor, **(site or {"dtype": "float", "why": "not quantized"})}
 
     return {
