@@ -95,7 +95,7 @@ SMALL_LSTM = 1 << 14
 
 
 def plain_lstm(node: ir.Node) -> str | None:
-    """DynamicQuantizeLSTM is used in the form in which it was measured; R is a constant with a scale for each row."""
+    """Default activations, no clip, peepholes or input_forget, layout 0, and so many weights that integers pay."""
     what, attrs = f"LSTM {node.name!r}", node.attrs
     direction, hidden = attrs.get("direction", "forward"), attrs.get("hidden_size")
     default = ["sigmoid", "tanh", "tanh"] * (2 if direction == "bidirectional" else 1)
