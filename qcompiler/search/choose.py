@@ -2,7 +2,8 @@
 
     broken       an output's SQNR is under the floor, or the loss is surely larger than allowed
     slower       no faster than the model as given or the fused float model, beyond the noise of the measurement
-    shipped      the fastest of the rest; among nearly equal ones the one with the highest SQNR of its worst output
+    shipped      the fastest of the rest; among nearly equal ones (`NEARLY_EQUAL`, or `WORTH_ACCURACY` where the fastest
+                 is not within `CLEAN` dB of float) the one with the highest SQNR of its worst output
 
 Without `max_drop` a candidate is still broken when the loss of the metric is surely more than `COLLAPSE`: nobody who
 did not ask for a contract asked for a collapse. Under `max_drop` a candidate may be shipped while undecided, if its
@@ -22,6 +23,8 @@ COLLAPSE = 0.02
 AGREEMENT_COLLAPSE = 0.05
 NEAR = 10.0
 NEARLY_EQUAL = 1.05
+CLEAN = 20.0
+WORTH_ACCURACY = 1.15
 FLOAT_NOISE = 0.02
 
 Verdict = Literal["holds", "broken", "undecided", "informative", "not measured"]
@@ -127,8 +130,10 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
     quantized = [i for i in open_ if candidates[i].precision != "float"]
     top = 0.0
     if quantized:
-        top = max(candidates[i].speedup or 0.0 for i in quantized)
-        near = [i for i in quantized if (candidates[i].speedup or 0.0) * NEARLY_EQUAL >= top]
+        fastest = candidates[max(quantized, key=lambda i: candidates[i].speedup or 0.0)]
+        top, ratio = fastest.speedup or 0.0, fastest.worst_sqnr_db
+        margin = NEARLY_EQUAL if ratio is None or ratio >= CLEAN else WORTH_ACCURACY
+        near = [i for i in quantized if (candidates[i].speedup or 0.0) * margin >= top]
         near = near if top else near[:1]  # nothing was timed: the order of the table decides
         best = max(near, key=lambda i: (candidates[i].worst_sqnr_db or 0.0, -i))
     else:

@@ -170,4 +170,7 @@ def test_among_nearly_equal_ones_the_most_accurate_is_shipped() -> None:
         fine("float", speedup=1.0),
     ]
     assert choose(candidates, None, 5.0).index == 1
-    assert choose([candidates[0], fine(speedup=1.8, worst_sqnr_db=25.0), candidates[2]], None, 5.0).index == 0
+    assert choose([candidates[0], fine(speedup=1.8, worst_sqnr_db=25.0), candidates[2]], None, 5.0).index == 1
+    assert choose([candidates[0], fine(speedup=1.7, worst_sqnr_db=25.0), candidates[2]], None, 5.0).index == 0
+    clean = fine(speedup=2.0, worst_sqnr_db=30.0)
+    assert choose([clean, fine(speedup=1.8, worst_sqnr_db=40.0), candidates[2]], None, 5.0).index == 0
