@@ -7,6 +7,7 @@ from qcompiler.passes.condition.average_pool_to_conv import AveragePoolToConv
 from qcompiler.passes.condition.expand_lrn import ExpandLrn
 from qcompiler.passes.condition.focus_to_space_to_depth import FocusToSpaceToDepth
 from qcompiler.passes.condition.integer_hard_activations import IntegerHardActivations
+from qcompiler.passes.condition.merge_groups import MergeGroups
 from qcompiler.passes.condition.pad_stem_channels import PadStemChannels
 from qcompiler.passes.condition.relu_before_concat import ReluBeforeConcat
 from qcompiler.passes.condition.resize_to_concat import ResizeToConcat
@@ -32,6 +33,7 @@ def condition(keep_float: tuple[str, ...], spec: TargetSpec, stored: QSpec) -> C
         ResizeToConcat(spec, stored, keep_float, aliases),
         ExpandLrn(),
         FocusToSpaceToDepth(aliases),
+        MergeGroups(spec, keep_float, aliases),
         SpaceToDepthStem(spec, keep_float, aliases),
         PadStemChannels(spec, keep_float, aliases),
     )
