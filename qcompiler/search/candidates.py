@@ -139,8 +139,12 @@ class Drafter:
         return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace)
 
     def floating(self, original: ir.Model) -> tuple[Candidate, Candidate]:
-        """The prepared model, and the model as given: what is shipped where nothing quantized is better."""
-        fused = Candidate("float", "fused", self.prepared, self.prepared, QuantPlan({}, float_nodes(self.prepared)))
+        """The prepared model in the target's forms, and the model as given: for where nothing quantized is better."""
+        pipeline, model = Pipeline(instruments=self.instruments), self.prepared.copy()
+        if not any(node.op == "DequantizeLinear" for node in model.all_nodes()):  # no plan speaks of given Q and DQ
+            pipeline.graph(model, self.backend.legalise({}))
+        plan = QuantPlan({}, float_nodes(self.prepared))
+        fused = Candidate("float", "fused", self.prepared, model, plan, pipeline.trace)
         return fused, Candidate("float", "as given", original, original, QuantPlan({}, float_nodes(original)))
 
 
