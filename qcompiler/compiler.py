@@ -86,6 +86,9 @@ def compile(
     recipe, tell = recipe or Recipe(), progress or _silent
     backend, variant = backends.get(target)
     check_precision(backend, recipe, known=data is not None or stats is not None)
+    if optimized and backend.host.modelled:
+        said = f"the cache is made on the machine that uses it, and this one is not of the kind {variant!r}"
+        raise UsageError(said, where="--optimized")
     if output is not None:
         check_free(Path(output))
 

@@ -3,14 +3,17 @@
     vnni    uint8 x int8 in 32 bits; measured
     avx2    the same kernels add pairs of products in int16, and saturate: weights must keep them small
             (`passes.plan.avoid_saturation`); rules and speeds are taken from vnni
-    arm64   int8 x int8: with dot products the only pair whose kernel multiplies signed values as they stand (SDOT); zero
-            points of ranges from 0 are -128. Activations that the runtime quantizes are uint8 in every variant, since
-            DynamicQuantizeLinear knows no other type; rules and speeds are taken from vnni
+    arm64   int8 x int8: with dot products the only pair whose kernel multiplies signed values as they stand (SDOT);
+            zero points of ranges from 0 are -128. Activations that the runtime quantizes are uint8 in every variant,
+            since DynamicQuantizeLinear knows no other type; rules and speeds are taken from vnni
 
 The rules of avx2 and arm64 are as documented, not measured. docs: ONNX Runtime, "Quantize ONNX models", data type
-selection (VPMADDUBSW saturates; no such issue with VNNI and on Arm); microsoft/onnxruntime pull requests 9902 (kernels by
-type on ARM64: U8S8 flips the bits of one operand, S8S8 has SDOT), 9961 (Q and DQ of int8 become integer operators on
-Arm).
+selection (VPMADDUBSW saturates; no such issue with VNNI and on Arm); microsoft/onnxruntime pull requests 9902 (kernels
+by type on ARM64: U8S8 flips the bits of one operand, S8S8 has SDOT), 9961 (Q and DQ of int8 become integer operators
+on Arm).
+
+Timing avx2 elsewhere with `session.x64quantprecision`, kernels without VNNI, was tried: ONNX Runtime 1.31 refuses such
+graphs ("Attempt to replace the existing tensor").
 """
 
 from __future__ import annotations
@@ -24,15 +27,16 @@ from qcompiler.backends.base import Host
 from qcompiler.backends.onnxruntime.spec import SPEC, U8
 from qcompiler.quant import QSpec
 from qcompiler.quant.qtype import INT8
-from qcompiler.targets import Activation, Operand, OpRule, Output, TargetSpec
+from qcompiler.targets import Activation, Operand, OpRule, Output, TargetSpec, Weight
 
 S8 = QSpec(INT8)
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "avx_vnni_int8"})
 X86 = frozenset({"x86_64", "AMD64"})
 ARM = frozenset({"aarch64", "arm64"})
 
-SATURATES = "int8 weights whose products fit in int16 in pairs (docs: Quantize ONNX models); otherwise as vnni: "
-SIGNED = "int8 x int8 (pull requests 9902, 9961); otherwise as vnni, not measured: "
+SATURATES = "weights whose products fit in int16 in pairs (docs: Quantize ONNX models); as measured on vnni: "
+SIGNED = "int8 x int8 (pull requests 9902, 9961); as measured on vnni: "
+AS_VNNI = "as measured on vnni: "
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,16 @@ class Variant:
         flags = cpu_flags() if flags is None else flags
         if self.is_here(flags):
             return Host()
-        if self.indicative and X86 & set(flags):
-            said = "times are those of this machine, and rank the candidates, which on the target may rank otherwise"
-        else:
-            said = "times on this machine would say nothing; what the table quantizes is shipped if it is accurate"
         indicative = self.indicative and bool(X86 & set(flags))
-        return Host(f"speed for {name} is modelled, not measured: {said}", indicative, self.entries)
+        if not indicative:
+            said = "times on this machine would say nothing; what the table quantizes is shipped if it is accurate"
+            return Host(f"speed for {name} is modelled, not measured: {said}", False, self.entries)
+        said = "candidates are ranked by times on this machine; on the target they may rank otherwise"
+        return Host(f"speed for {name} is modelled, not measured: {said}", True, self.entries)
 
 
 def retyped(spec: TargetSpec, stored: QSpec, source: str) -> TargetSpec:
-    """The table with static activations stored as `stored`, and `source` in front of every source."""
+    """The table with static activations stored as `stored`; `source` is said of what differs from vnni."""
 
     def turned(operand: Operand | Output) -> Operand | Output:
         if not isinstance(operand, Activation):
@@ -85,7 +89,8 @@ def retyped(spec: TargetSpec, stored: QSpec, source: str) -> TargetSpec:
 
     def rule(old: OpRule) -> OpRule:
         inputs: Mapping[int, Operand] = {p: turned(o) for p, o in old.inputs.items()}  # type: ignore[misc]
-        said = old.source if old.dynamic and stored != U8 else source + old.source
+        differs = not old.dynamic if stored != U8 else any(isinstance(o, Weight) for o in old.inputs.values())
+        said = (source if differs else AS_VNNI) + old.source
         return replace(old, inputs=inputs, output=turned(old.output), source=said)  # type: ignore[arg-type]
 
     schemes = {precision: tuple(map(rule, rules)) for precision, rules in spec.schemes.items()}
