@@ -20,6 +20,7 @@ from qcompiler.backends.onnxruntime.traps import findings
 from qcompiler.quant import NodePlan
 
 Feed = Mapping[str, npt.NDArray[Any]]
+RUNS = 10
 
 
 def optimised(model: ir.Model, config: SessionConfig) -> GraphProto:
@@ -44,6 +45,6 @@ def gate(model: ir.Model, plan: Mapping[str, NodePlan], config: SessionConfig, f
     graph = optimised(model, config)
     found = findings(graph, model)
     if found and feed is not None:  # a profile costs runs, and only serves to say what a finding costs
-        times = node_times(model, feed, config=config)
+        times = node_times(model, feed, config=config, runs=RUNS)
         found = findings(graph, model, {name: time.seconds for name, time in times.items()})
     return replace(conformance(graph, plan), findings=found)
