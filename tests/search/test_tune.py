@@ -117,3 +117,10 @@ def test_less_accurate_is_a_decibel_at_the_worst_output() -> None:
     assert not less_accurate(reference, plain, Runner(net(0.0105)), samples, None)
     assert less_accurate(reference, plain, Runner(net(0.02)), samples, None)
     assert not less_accurate(reference, plain, reference, samples, None)
+
+
+def test_rounding_is_no_loss_of_accuracy() -> None:
+    samples = [Sample({"x": np.random.default_rng(2).normal(size=(8, 4)).astype(np.float32)}, None, "0")]
+    reference = Runner(net())
+    assert not less_accurate(reference, reference, Runner(net(1e-6)), samples, None)
+    assert less_accurate(reference, reference, Runner(net(1e-3)), samples, None)
