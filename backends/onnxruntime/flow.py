@@ -11,6 +11,8 @@ from qcompiler import ir
 
 MOVES = frozenset({"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"})
 BOUNDS = frozenset({"Relu", "Clip"})
+FOLDED = frozenset({"Mul", "Add", "BatchNormalization"})
+"""With constants, these go into the Conv before them."""
 
 
 def readers(edit: ir.Editor, tensor: ir.Tensor) -> list[ir.Node] | None:
@@ -19,18 +21,33 @@ def readers(edit: ir.Editor, tensor: ir.Tensor) -> list[ir.Node] | None:
     return None if any(node is None for node in nodes) else [node for node in nodes if node is not None]
 
 
-def only_reader(edit: ir.Editor, tensor: ir.Tensor) -> ir.Node | None:
-    """The node of the same graph that uses a tensor, if that is its only use in all."""
-    node = edit.only_use(tensor)
+def only_reader(edit: ir.Editor, tensor: ir.Tensor, *, besides_output: bool = False) -> ir.Node | None:
+    """The node of the same graph that uses a tensor, if that is its only use in all.
+
+    Args:
+        besides_output: being a graph output is no use, as WeightBiasQuantization has it.
+    """
+    uses = [use for use in edit.uses(tensor) if use.node is not None or not besides_output]
+    node = uses[0].node if len(uses) == 1 else None
     return node if node is not None and edit.holds(node) else None
 
 
-def quantizer(edit: ir.Editor, tensor: ir.Tensor, through: frozenset[str] = MOVES | BOUNDS) -> ir.Node | None:
-    """The QuantizeLinear that ONNX Runtime sees as the only reader of a tensor."""
-    node = only_reader(edit, tensor)
-    while node is not None and node.op in through and not node.domain and node.inputs[0] is tensor:
+def folded(edit: ir.Editor, conv: ir.Node) -> ir.Tensor:
+    """The result of a Conv behind the scales and shifts by constants that ONNX Runtime folds into it."""
+    tensor = conv.outputs[0]
+    while (node := only_reader(edit, tensor)) is not None and node.op in FOLDED and not node.domain:
+        if not all(value is tensor or isinstance(value, ir.Constant) for value in node.inputs):
+            break
         tensor = node.outputs[0]
-        node = only_reader(edit, tensor)
+    return tensor
+
+
+def quantizer(edit: ir.Editor, tensor: ir.Tensor, *, besides_output: bool = False) -> ir.Node | None:
+    """The QuantizeLinear that ONNX Runtime sees as the only reader of a tensor; options as for `only_reader`."""
+    node = only_reader(edit, tensor, besides_output=besides_output)
+    while node is not None and node.op in MOVES | BOUNDS and not node.domain and node.inputs[0] is tensor:
+        tensor = node.outputs[0]
+        node = only_reader(edit, tensor, besides_output=besides_output)
     return node if node is not None and node.op == "QuantizeLinear" else None
 
 

@@ -28,7 +28,7 @@ from typing import ClassVar
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.backends.onnxruntime.flow import dequantizer, only_reader, quantizer, readers
+from qcompiler.backends.onnxruntime.flow import dequantizer, folded, only_reader, quantizer, readers
 from qcompiler.passes.plan.bounds import bounds
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import NodePlan
@@ -67,8 +67,9 @@ def _float(edit: ir.Editor, node: ir.Node) -> str | None:
     """Holds a node that is planned in float, where it needs that; gives the reason."""
     if node.op not in WEIGHTED | QLINEAR | {"ConvTranspose", "MaxPool"}:
         return None
-    y = node.outputs[0]
-    before, behind = dequantizer(node.inputs[0]), quantizer(edit, y)
+    y = folded(edit, node) if node.op == "Conv" else node.outputs[0]
+    weighted = node.op in WEIGHTED | {"ConvTranspose"}
+    before, behind = dequantizer(node.inputs[0]), quantizer(edit, y, besides_output=weighted)
     if behind is None or (before is None) != (node.op == "MaxPool"):
         return None
     if node.op == "ConvTranspose":

@@ -37,15 +37,16 @@ ISLANDS = {
     "conv": f"{FIRST} r = Relu(a) i = Conv{SAME}(r, v, c) y = Conv(i, v)",
     "conv and relu": f"{FIRST} r = Relu(a) i = Conv{SAME}(r, v, c) t = Relu(i) y = Conv(t, v)",
     "conv and clip": f"{FIRST} r = Relu(a) i = Conv{SAME}(r, v, c) t = Clip(i, zero, six) y = Conv(t, v)",
+    "conv, scale and shift": f"{FIRST} i = Conv{SAME}(a, v) t = Mul(i, half) q = Add(t, channel) y = Conv(q, v)",
     "conv and pool": f"{FIRST} r = Relu(a) i = Conv(r, v, c) t = MaxPool<kernel_shape = [2, 2]>(i) y = Conv(t, v)",
     "conv behind a move": f"""{FIRST} r = Transpose<perm = [0, 1, 3, 2]>(a) i = Conv{SAME}(r, v, c) t = Tanh(r)
-                              q = Conv(t, v) y = Conv(i, v)""",
+                              z = Conv(t, v) y = Conv(i, v)""",
 }
 
 
 @pytest.mark.parametrize("case", ISLANDS)
 def test_a_float_conv_keeps_its_weights(case: str) -> None:
-    outputs = "float[N, M, P, Q] y" + (", float[N, M, P, Q] q" if "q = " in ISLANDS[case] else "")
+    outputs = "float[N, M, P, Q] y" + (", float[N, M, P, Q] z" if "z = " in ISLANDS[case] else "")
     without, found = compare(ISLANDS[case], ("Conv_i",), outputs=outputs)
     assert [(s.node, s.runs_as) for s in without.optimised().surprises] == [("Conv_i", "QLinearConv")]
     assert "its weights per tensor" in without.optimised().surprises[0].rule
@@ -56,6 +57,15 @@ def test_a_float_conv_keeps_its_weights(case: str) -> None:
     assert conformance.fallback == ()
     # the hold behind the Conv is computed inside it; the one behind a pool is not
     assert conformance.ops.get("LeakyRelu", 0) == conformance.ops.get("MaxPool", 0)
+    assert_near(found)
+
+
+def test_a_float_conv_that_is_an_output_besides_keeps_its_weights() -> None:
+    body, outputs = f"{FIRST} i = Conv{SAME}(a, v, c) y = Conv(i, v)", "float[N, M, P, Q] y, float[N, M, R, S] i"
+    without, found = compare(body, ("Conv_i",), outputs=outputs)
+    assert [s.node for s in without.optimised().surprises] == ["Conv_i"]
+    assert found.optimised().surprises == ()
+    assert [t.name for t in found.model.outputs] == ["y", "i"]
     assert_near(found)
 
 
