@@ -69,7 +69,9 @@ def with_given(
 def usable(encoding: Encoding | None, decision: SitePlan, constant: ir.Constant | None) -> Encoding | None:
     """The encoding in the type that the target chose; None where it has none, or cannot store it so."""
     spec = decision.choice
-    if encoding is None or spec is None or spec.dynamic or decision.derived is not None or encoding.spec.qtype.bits > 8:
+    if encoding is None or spec is None or spec.dynamic or decision.derived is not None:
+        return None
+    if encoding.spec.qtype.bits != spec.qtype.bits:
         return None
     if encoding.scale.ndim:
         axis = spec.granularity.axis if isinstance(spec.granularity, PerAxis) else None
