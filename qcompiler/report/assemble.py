@@ -65,6 +65,7 @@ def assemble(
     elif judged_on is source:
         said.append("accuracy was measured on the calibration samples; give --eval for others")
     said += [f"{f.node} was planned in integers and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
+    said += [f"{s.node} runs as {s.runs_as}: {s.rule}" for s in conformance.surprises]
     return Report(
         tool={"name": "qcompiler", "version": __version__, "python": platform.python_version()},
         model=describe(frontend),
