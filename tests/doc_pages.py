@@ -182,14 +182,15 @@ def row_name(line: str) -> str:
 # ---- renew
 def renew(page: Path) -> None:
     """Runs a page and writes the output of every command that shows one back into it."""
-    lines = page.read_text(encoding="utf-8").splitlines()
+    text = page.read_text(encoding="utf-8")
+    lines = text.splitlines()
     shell_path = f"{Path(sys.executable).parent}:{Path('/usr/bin')}:{Path('/bin')}"
     changes: list[tuple[int, int, list[str]]] = []
     names: dict[str, Any] = {"__name__": "__main__"}
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         stage(Path())
         for block in blocks(page):
-            if block.language == "python" and ALONE not in "\n".join(lines):
+            if block.language == "python" and ALONE not in text:
                 run_python(page, block, names)
             elif block.language == "toml":
                 write_file(block)
@@ -203,6 +204,7 @@ def renew(page: Path) -> None:
                     if command.output and "..." not in command.output:
                         first = next(n for n in range(command.line, len(lines)) if not lines[n - 1].endswith("\\"))
                         changes.append((first, first + len(command.output), done.stdout.splitlines()))
+    assert page.read_text(encoding="utf-8") == text, f"{page.name} was changed meanwhile"
     for start, end, new in reversed(changes):
         lines[start:end] = new
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from qcompiler.data import Source
 from qcompiler.frontend import Frontend
 from qcompiler.quant.plan_file import plan_to_json
 from qcompiler.report.build import backend_lines, finite, node_lines, pass_lines, tensor_lines
+from qcompiler.report.columns import plural
 from qcompiler.report.folder import REPORT, artifacts, output_folder, sha256
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 from qcompiler.report.session_facts import session_facts
@@ -160,7 +161,7 @@ def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped:
     judged, evaluation = outcome.judged, outcome.evaluation
     methods = {decision.encoding.method for _, decision in candidate.plan.quantized() if decision.encoding is not None}
     shown = [candidate.method] if candidate.precision == "float" or candidate.method in methods else []
-    shown += [f"{candidate.placed} nodes float"] if candidate.placed else []
+    shown += [f"{plural(candidate.placed, 'node')} float"] if candidate.placed else []
     return CandidateLine(
         candidate.precision,
         ", ".join(shown),

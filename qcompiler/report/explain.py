@@ -161,7 +161,7 @@ def _node(output: Output, node: NodeLine, stored: dict[tuple[str, str], Answer])
             {"pass": step.name, "rule": refusal.get("rule", step.name), "reason": refusal.get("reason", "")}
             for step in report.passes
             for refusal in step.refusals
-            if refusal.get("node") == node.name
+            if refusal.get("node") == node.name and refusal.get("rule") != "annotate"  # that is the reason above
         ],
         "fallback": next((e for e in report.backend.get("fallback") or () if e.get("node") == node.name), None),
     }

@@ -60,7 +60,8 @@ def _title(report: Report) -> str:
     target, chosen = report.target, shipped(report)
     where = ":".join(str(target[key]) for key in ("name", "variant") if target.get(key))
     parts = [where, chosen.precision if chosen else str(target.get("precision", ""))]
-    samples, method = int(report.calibration.get("samples") or 0), chosen.method if chosen else ""
+    samples = int(report.calibration.get("samples") or 0)
+    method = chosen.method.split(",")[0] if chosen and chosen.method[:1].isalpha() else ""  # not "3 nodes float"
     if samples and method and report.tensors and all(line.method != "dynamic" for line in report.tensors):
         parts.append(f"{method} ranges from {plural(samples, 'sample')}")
     name = PurePath(str(report.model.get("name") or report.model.get("path") or "model")).name

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from qcompiler.report import Accuracy, CandidateLine, Latency, NodeLine
 from qcompiler.report.text import lines, summary
 from tests.report.hand_made import report
@@ -35,6 +37,17 @@ written to out: model.onnx (120.1 kB), plan.json (2.0 kB), report.json
 
 def test_the_table() -> None:
     assert summary(report(), "out") == TABLE
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("mse", "int8, mse ranges from 256 samples"), ("mse, 5 nodes float", "int8, mse ranges from 256 samples"),
+     ("5 nodes float", "int8"), ("", "int8")],
+)  # fmt: skip
+def test_the_title_says_the_range_method_alone(method: str, words: str) -> None:
+    line = replace(report().candidates[0], method=method)
+    title = lines(report(candidates=(line, *report().candidates[1:])))[0].text
+    assert title == f"net.onnx -> onnxruntime:vnni, {words}"
 
 
 def test_styles_carry_no_text() -> None:
