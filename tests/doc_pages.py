@@ -174,9 +174,9 @@ def unlike(command: Command, output: str) -> list[str]:
 
 
 def row_name(line: str) -> str:
-    """The name that begins a line of a table: "latency", "tried:"; empty where there is none."""
-    name = re.match(r"([a-z](?:[a-z/-]| (?! ))*)(  |:$)", line)
-    return name[1].strip() if name else ""
+    """The name that begins a line of a table, as "latency"; empty where there is none."""
+    name = re.match(r"([a-z](?:[a-z/-]| (?! ))*)  ", line)
+    return name[1] if name else ""
 
 
 # ---- renew
