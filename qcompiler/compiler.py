@@ -187,7 +187,7 @@ def calibrate(
     drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
     wanted: dict[str, tuple[Kind, ...]] = {}
     for precision in backend.spec.schemes:
-        for name, kinds in drafter.draft(precision).statistics.items():
+        for name, kinds in drafter.statistics(drafter.draft(precision)).items():
             wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), *kinds)))
     found = collect(
         frontend.prepared,

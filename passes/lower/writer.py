@@ -14,7 +14,7 @@ from qcompiler.numerics.affine import quantize
 from qcompiler.passes.lower.dynamic import Quantized, quantize_dynamic
 from qcompiler.quant import Encoding, PerAxis, QSpec
 
-Key = tuple[int, QSpec, bytes, bytes]
+Key = tuple[int, QSpec, bytes, bytes, bytes]
 
 
 @dataclass(eq=False)
@@ -138,7 +138,8 @@ class Writer:
     def _key(self, tensor: ir.Tensor, encoding: Encoding) -> Key:
         # a tensor that is kept keeps its id to itself
         self._kept.append(tensor)
-        return id(tensor), encoding.spec, encoding.scale.tobytes(), encoding.zero_point.tobytes()
+        codes = b"" if encoding.codes is None else encoding.codes.tobytes()
+        return id(tensor), encoding.spec, encoding.scale.tobytes(), encoding.zero_point.tobytes(), codes
 
 
 def codes_of(tensor: ir.Constant, encoding: Encoding) -> npt.NDArray[Any]:

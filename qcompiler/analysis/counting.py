@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.errors import DataError
+from qcompiler.numerics.channel_histogram import BINS_A_CHANNEL, ChannelHistogram, sampled_bins
 from qcompiler.numerics.histogram import BINS, Histogram
 
 F32 = npt.NDArray[np.float32]
@@ -71,6 +73,52 @@ class PatternCounter:
         self._table.fill(0)
         self._recent = 0
         return self._counts
+
+
+class ChannelCounter:
+    """Counts as `ChannelHistogram.update` does, in place: a wide table costs nothing where little is added.
+
+    Attributes:
+        axis: the channel axis.
+    """
+
+    __slots__ = ("_counts", "_recent", "_table", "axis")
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+        self._table: I32 = np.zeros(0, np.int32)
+        self._counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._recent = 0
+
+    def add(self, values: F32, minimum: float, maximum: float) -> None:
+        """Counts a contiguous array of finite values.
+
+        Raises:
+            DataError: the array has no such axis, or another number of channels than before.
+        """
+        if not -values.ndim <= self.axis < values.ndim:
+            raise DataError(f"no axis {self.axis} in an array of shape {values.shape}")
+        size = values.shape[self.axis] * BINS_A_CHANNEL
+        if not self._table.size:
+            self._table, self._counts = np.zeros(size, np.int32), np.zeros(size, np.int64)
+        elif self._table.size != size:
+            before = self._table.size // BINS_A_CHANNEL
+            raise DataError(f"{size // BINS_A_CHANNEL} channels along axis {self.axis}, {before} before")
+        bins = sampled_bins(values, self.axis)
+        if self._recent + bins.size > _FULL:
+            self._empty()
+        self._recent += bins.size
+        _adder()(self._table, bins)
+
+    def finish(self) -> ChannelHistogram:
+        """The observer."""
+        self._empty()
+        return ChannelHistogram(self.axis, self._counts.reshape(-1, BINS_A_CHANNEL))
+
+    def _empty(self) -> None:
+        self._counts += self._table
+        self._table.fill(0)
+        self._recent = 0
 
 
 @functools.cache

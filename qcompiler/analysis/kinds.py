@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.analysis.counting import PatternCounter
+from qcompiler.analysis.counting import ChannelCounter, PatternCounter
 from qcompiler.errors import DataError, InternalError
-from qcompiler.numerics.channel_histogram import BINS_A_CHANNEL, ChannelHistogram, sampled_bins
+from qcompiler.numerics.channel_histogram import BINS_A_CHANNEL, ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.observers import ChannelAbsMax, Observer
 
@@ -154,26 +154,6 @@ class ChannelAbsMaxKind(Kind):
         return ChannelAbsMax(self.axis, absmax)
 
 
-@dataclass
-class _Placed:
-    """Counts like `ChannelHistogram.update`, in one table."""
-
-    axis: int
-    table: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def add(self, values: F32, minimum: float, maximum: float) -> None:
-        size = values.shape[self.axis] * BINS_A_CHANNEL
-        if self.table.size not in (0, size):
-            raise DataError(
-                f"{size // BINS_A_CHANNEL} channels along axis {self.axis}, {self.table.size // BINS_A_CHANNEL} before"
-            )
-        counts = np.bincount(sampled_bins(values, self.axis), minlength=size)
-        self.table = self.table + counts if self.table.size else counts.astype(np.int64)
-
-    def finish(self) -> ChannelHistogram:
-        return ChannelHistogram(self.axis, self.table.reshape(-1, BINS_A_CHANNEL))
-
-
 @dataclass(frozen=True)
 class ChannelHistogramKind(Kind):
     """How often each index of `axis` takes values of each sign and octave: whose values a histogram holds."""
@@ -187,7 +167,7 @@ class ChannelHistogramKind(Kind):
 
     def start(self) -> Accumulator:
         """One table that is added to."""
-        return _Placed(self.axis)
+        return ChannelCounter(self.axis)
 
     def pack(self, value: ChannelHistogram) -> Packed:
         """Number of channels; places in use (uint32), ascending, and their counts (narrowest unsigned type)."""

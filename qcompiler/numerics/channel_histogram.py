@@ -112,6 +112,21 @@ class ChannelHistogram:
             used.astype(np.uint16), counts[used], minimum=histogram.minimum, maximum=histogram.maximum
         )
 
+    def means(self, histogram: Histogram) -> F64:
+        """Mean of each channel, from the mean of the whole tensor's values in each octave; 0 without values.
+
+        Args:
+            histogram: of the same tensor.
+        """
+        values, counts = histogram.values_and_counts()
+        order = np.zeros(BINS_A_CHANNEL)
+        held = np.zeros(BINS_A_CHANNEL)
+        bins = _octave_of_exponent()[values.astype(np.float32).view(np.uint32) >> np.uint32(23)]
+        np.add.at(order, bins, values * counts)
+        np.add.at(held, bins, counts.astype(np.float64))
+        sums = (self.counts * (order / np.maximum(held, 1))).sum(axis=1)
+        return np.asarray(sums / np.maximum(self.counts.sum(axis=1), 1))
+
 
 def sampled_bins(array: npt.NDArray[np.float32], axis: int) -> I32:
     """Channel * 128 + sign and octave of the values at evenly spaced places of a contiguous array."""

@@ -152,7 +152,8 @@ class Histogram:
                 moved[patterns[beyond]] = 0
                 moved[np.float32(bound + 0.0).view(np.uint32) >> 16] += counts[beyond].sum()
         total = self.finite_count
-        return _frozen(moved, max(self.minimum, low) + 0.0, min(self.maximum, high) + 0.0, total, 0, 0)
+        bottom, top = (min(max(end, low), high) + 0.0 for end in (self.minimum, self.maximum))
+        return _frozen(moved, bottom, top, total, 0, 0)
 
     def _patterns(self) -> npt.NDArray[np.intp]:
         """The non-empty finite bins, in ascending order of their values."""

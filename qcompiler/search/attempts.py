@@ -83,7 +83,7 @@ class Attempts:
     def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
         """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
         wanted = draft.wanted
-        self._observe(draft.statistics)
+        self._observe(drafter.statistics(draft))
         several = not method and self.method == "auto" and wanted and self.source is not None
         methods = TRIED_METHODS if several else (method or self.method,)
         candidates = [drafter.candidate(draft, self.stats, name, self.methods) for name in methods]

@@ -11,9 +11,11 @@ from qcompiler.backends.base import Backend
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
 from qcompiler.passes.plan.avoid_saturation import AvoidSaturation
+from qcompiler.passes.plan.correct_bias import CorrectBias, corrected_by
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, Ranges, wanted
 from qcompiler.passes.plan.importance import importance
+from qcompiler.passes.plan.round_kernels import RoundKernels
 from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Instrument, Pipeline, Trace
@@ -63,16 +65,6 @@ class Draft:
     def wanted(self) -> tuple[str, ...]:
         """Tensors of the prepared model whose ranges the plan needs."""
         return tuple(dict.fromkeys(self.aliases.get(name, name) for name in wanted(self.model, self.plan)))
-
-    @property
-    def statistics(self) -> dict[str, tuple[Kind, ...]]:
-        """The same, each with what to observe of it; whose values it holds only where the readers care."""
-        matters = importance(self.model)
-        found: dict[str, tuple[Kind, ...]] = {}
-        for name in wanted(self.model, self.plan):
-            more = (ChannelHistogramKind(matters[name].axis),) if name in matters else ()
-            found.setdefault(self.aliases.get(name, name), (HISTOGRAM, *more))
-        return found
 
     @property
     def quantizes(self) -> bool:
@@ -128,12 +120,32 @@ class Drafter:
         plan = replace(plan, nodes={**plan.nodes, **reasons})
         return Draft(precision, model, plan, pipeline.trace, conditioning.aliases)
 
+    def statistics(self, draft: Draft) -> dict[str, tuple[Kind, ...]]:
+        """What a draft needs to know of tensors of the prepared model: ranges, and for some whose values they hold."""
+        matters, axes = importance(draft.model), dict[str, int]()
+        found = dict.fromkeys(draft.wanted, (HISTOGRAM,))
+        for name in wanted(draft.model, draft.plan):
+            if name in matters:
+                axes[draft.aliases.get(name, name)] = matters[name].axis
+        present = {tensor.name for tensor in self.prepared.inputs}
+        present |= {tensor.name for node in self.prepared.nodes for tensor in node.outputs}
+        for name, axis in corrected_by(draft.model, draft.plan).items():
+            if name in present:
+                axes.setdefault(name, axis)
+        kinds: dict[str, tuple[Kind, ...]] = {**found}
+        kinds.update({name: (HISTOGRAM, ChannelHistogramKind(axis)) for name, axis in axes.items()})
+        return kinds
+
     def candidate(self, draft: Draft, stats: Ranges | None, method: str, methods: Mapping[str, str]) -> Candidate:
         """Gives a draft its numbers and turns it into nodes."""
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
         pairs = [AvoidSaturation()] if self.backend.spec.int16_pairs else []
-        steps = [Encode(stats, method, methods, draft.aliases), ShareConcat(), *pairs, DeriveBias()]
+        rounding = [] if self.backend.spec.int16_pairs else [RoundKernels()]
+        steps = [
+            Encode(stats, method, methods, draft.aliases), ShareConcat(), *pairs, DeriveBias(),
+            *rounding, CorrectBias(stats, draft.aliases),
+        ]  # fmt: skip
         plan = pipeline.plan(model, draft.plan, steps)
         pipeline.graph(model, [Materialise(plan), *self.backend.legalise(plan.nodes), EliminateDead()])
         return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace)

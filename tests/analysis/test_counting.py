@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qcompiler.analysis import counting
-from qcompiler.analysis.counting import PatternCounter
+from qcompiler.analysis.counting import ChannelCounter, PatternCounter
+from qcompiler.errors import DataError
 from qcompiler.numerics import Histogram
+from qcompiler.numerics.channel_histogram import ChannelHistogram
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -55,3 +57,18 @@ def test_numpy_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     counting._adder.cache_clear()
     assert counting._adder() is not counting._by_numpy, "SciPy no longer has the fast loop"
+
+
+def test_channels_are_counted_like_the_observer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "_FULL", 1000)
+    rng = np.random.default_rng(3)
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in ((1, 3, 4), (2, 3, 40), (1, 3, 5000))]
+    counter, observer = ChannelCounter(1), ChannelHistogram(1)
+    for array in arrays:
+        counter.add(array, float(array.min()), float(array.max()))
+        observer = observer.update(array)
+    np.testing.assert_array_equal(counter.finish().counts, observer.counts)
+    with pytest.raises(DataError, match="4 channels along axis 1, 3 before"):
+        counter.add(np.zeros((1, 4, 1), np.float32), 0, 0)
+    with pytest.raises(DataError, match="no axis 1"):
+        ChannelCounter(1).add(np.zeros(4, np.float32), 0, 0)

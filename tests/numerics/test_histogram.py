@@ -153,3 +153,25 @@ def test_sparse_form_round_trips(x: F32) -> None:
         bins, counts, minimum=hist.minimum, maximum=hist.maximum, nan_count=hist.nan_count, inf_count=hist.inf_count
     )
     assert back.same(hist)
+
+
+@given(x=finite, low=st.sampled_from([-math.inf, -3.0, -0.7, 0.0]), high=st.sampled_from([math.inf, 6.0, 0.3, 0.0]))
+def test_clamped(x: F32, low: float, high: float) -> None:
+    found, expected = Histogram.of(x).clamped(low, high), Histogram.of(np.clip(x, np.float32(low), np.float32(high)))
+    assert (found.total, found.finite_count) == (x.size, x.size)
+    for end, true in ((found.minimum, expected.minimum), (found.maximum, expected.maximum)):
+        assert end == pytest.approx(true, rel=1e-7)
+    # Bins that a bound cuts keep their values: none is farther away than the width of a bin.
+    assert np.abs(found.counts - expected.counts).sum() <= 2 * np.isin(x.view(np.uint32) >> 16, cut(low, high)).sum()
+
+
+def cut(low: float, high: float) -> npt.NDArray[np.uint32]:
+    return np.float32([low, high]).view(np.uint32) >> 16
+
+
+def test_clamped_is_itself_where_nothing_is_beyond() -> None:
+    seen = Histogram.of(np.float32([-1, 2]))
+    assert seen.clamped(-1, 2) is seen
+    assert Histogram.empty().clamped(0, 0).total == 0
+    bounded = seen.clamped(0.0, math.inf)
+    assert (bounded.minimum, bounded.maximum, bounded.counts[0], bounded.counts[0x8000]) == (0, 2, 1, 0)
