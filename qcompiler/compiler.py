@@ -72,7 +72,7 @@ def compile(
         UserError: input or request cannot be served; nothing is written.
     """
     from qcompiler import backends
-    from qcompiler.analysis import SessionConfig, Stats, fingerprint
+    from qcompiler.analysis import SessionConfig, Stats, TimingCache, fingerprint
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.report.assemble import assemble, write
@@ -107,10 +107,10 @@ def compile(
     first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
-    seconds = recipe.bench_seconds if backend.host.indicative else 0.0
+    seconds, cache = recipe.bench_seconds if backend.host.indicative else 0.0, TimingCache.default()
     attempts = Attempts(
         drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
-        feeds if seconds else (), config, tell,
+        feeds if seconds else (), config, cache, tell,
     )  # fmt: skip
     schemes = backend.spec.schemes
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
@@ -131,13 +131,14 @@ def compile(
         bench_feeds=feeds,
         tell=lambda done, total: tell("judge", done, total),
         entries=backend.host.entries,
+        cache=cache,
     )
     shipped = candidates[verdicts.choice.index]
     tell("check", 0, None)
     offered = backend.sessions(shipped.model) if seconds else ()
     tuned = tune(
         frontend.original, shipped.model, offered, feeds, judged_on,
-        threads=recipe.threads, seconds=seconds, metric=recipe.metric,
+        threads=recipe.threads, seconds=seconds, metric=recipe.metric, cache=cache,
     )  # fmt: skip
     conformance = backend.inspect(shipped.model, shipped.plan.nodes, tuned.config, feeds[0] if seconds else None)
     report = assemble(

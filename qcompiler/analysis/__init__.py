@@ -12,6 +12,7 @@ from qcompiler.analysis.payload import Payload
 from qcompiler.analysis.profile import NodeTime, node_times
 from qcompiler.analysis.run import Runner, SessionConfig
 from qcompiler.analysis.stats import Stats, TensorStats
+from qcompiler.analysis.timing_cache import TimingCache
 
 __all__ = [
     "HISTOGRAM",
@@ -32,6 +33,7 @@ __all__ = [
     "TensorComparison",
     "TensorStats",
     "Timing",
+    "TimingCache",
     "collect",
     "compare",
     "evaluate",

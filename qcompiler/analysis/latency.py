@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.analysis.run import Runner
+from qcompiler.analysis.timing_cache import TimingCache, shapes_of
 from qcompiler.errors import DataError
 
 Feed = Mapping[str, npt.NDArray[Any]]
@@ -131,16 +132,32 @@ def measure(
 
 
 def measure_each(
-    models: Mapping[str, Runner], feeds: Sequence[Feed], *, blocks: int = 10, seconds: float = 3.0
+    models: Mapping[str, Runner],
+    feeds: Sequence[Feed],
+    *,
+    blocks: int = 10,
+    seconds: float = 3.0,
+    cache: TimingCache | None = None,
 ) -> dict[str, Timing]:
     """Times every model on each feed alone, as for `measure`; `seconds` are for all feeds together.
+
+    What `cache` remembers of the same models and feeds is not measured again.
 
     With several feeds the result is their geometric mean, so that the speed-up of two models is the geometric mean of
     their speed-ups, and no feed counts for more because it takes longer.
     """
-    if len(feeds) < 2:
-        return measure(models, feeds, blocks=blocks, seconds=seconds)
-    each = [measure(models, [feed], blocks=blocks, seconds=seconds / len(feeds)) for feed in feeds]
+
+    def times(feed: Feed) -> dict[str, Timing]:
+        def fresh() -> dict[str, object]:
+            timings = measure(models, [feed], blocks=blocks, seconds=seconds / len(feeds))
+            return {name: timing.times.tolist() for name, timing in timings.items()}
+
+        key = [seconds / len(feeds), blocks, shapes_of(feed), *(f"{name} {models[name].digest}" for name in models)]
+        return {name: Timing(np.array(rows)) for name, rows in (cache or TimingCache()).get(key, fresh).items()}
+
+    each = [times(feed) for feed in feeds]
+    if len(each) == 1:
+        return each[0]
     return {name: together([timings[name] for timings in each]) for name in models}
 
 

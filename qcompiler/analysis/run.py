@@ -7,9 +7,10 @@ logger. What ONNX Runtime raises becomes one line: `ModelError` when the session
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -93,6 +94,7 @@ class Runner:
         except Exception as error:  # each status of ONNX Runtime is a class of its own under Exception
             where = payload.name if isinstance(payload, Path) else ""
             raise ModelError(f"ONNX Runtime cannot load the model: {reason(error)}", where=where) from error
+        self._content = payload if isinstance(payload, Path) else hashlib.sha256(payload.content).hexdigest()
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = _SILENT
         self.inputs: tuple[str, ...] = tuple(value.name for value in self._session.get_inputs())
@@ -117,6 +119,15 @@ class Runner:
         except Exception as error:  # see above
             raise DataError(f"the model cannot run on this sample: {reason(error)}", where=sample) from error
         return dict(zip(self.outputs, values, strict=True))
+
+    @property
+    def digest(self) -> str:
+        """What tells this session from others: sha256 of the model (weights handed over apart excluded), settings."""
+        if isinstance(self._content, Path):
+            with self._content.open("rb") as file:
+                self._content = hashlib.file_digest(file, "sha256").hexdigest()
+        settings = replace(self.config, save_optimized=None, profile=None)
+        return f"{self._content} {settings} {self.outputs}"
 
     def end_profile(self) -> Path:
         """Ends the profile that was asked for, and gives its file: JSON, in the form of Chrome's trace events."""

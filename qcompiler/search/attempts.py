@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from qcompiler import ir
-from qcompiler.analysis import Kind, SessionConfig, Stats, collect
+from qcompiler.analysis import Kind, SessionConfig, Stats, TimingCache, collect
 from qcompiler.data import Source
 from qcompiler.quant import Precision
 from qcompiler.search.candidates import Candidate, Draft, Drafter
@@ -39,6 +39,7 @@ class Attempts:
         memory: bytes that observed values may take at once.
         feeds: what is profiled; empty for no profiling.
         config: session settings.
+        cache: of profiles.
         tell: told the stage, how much is done, and how much there is.
         seconds: time spent collecting.
         notes: what a reader should know.
@@ -53,6 +54,7 @@ class Attempts:
     memory: int
     feeds: Sequence[FeedArrays]
     config: SessionConfig
+    cache: TimingCache
     tell: Callable[[str, int, int | None], None]
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -98,7 +100,7 @@ class Attempts:
             return []
         self.tell("profile", 0, None)
         origin, prepared = self.drafter.backend.origin, self.drafter.prepared
-        proposals = unprofitable(prepared, base, self.feeds[0], origin, self.config, BOUNDARIES)
+        proposals = unprofitable(prepared, base, self.feeds[0], origin, self.config, BOUNDARIES, self.cache)
         found = []
         for placed in proposals:
             drafter = replace(self.drafter, placed=placed)

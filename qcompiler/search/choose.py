@@ -2,8 +2,8 @@
 
     broken       an output's SQNR is under the floor, or the loss is surely larger than allowed
     slower       no faster than the model as given or the fused float model, beyond the noise of the measurement
-    shipped      the fastest of the rest; among nearly equal ones (`NEARLY_EQUAL`, or `WORTH_ACCURACY` where the fastest
-                 is not within `CLEAN` dB of float) the one with the highest SQNR of its worst output
+    shipped      the fastest of the rest; among nearly equal ones (`NEARLY_EQUAL`) within `CLEAN` dB of float the first
+                 in the order tried; where the fastest is further from float, the nearest to it (`WORTH_ACCURACY`)
 
 Without `max_drop` a candidate is still broken when the loss of the metric is surely more than `COLLAPSE`: nobody who
 did not ask for a contract asked for a collapse. Under `max_drop` a candidate may be shipped while undecided, if its
@@ -128,14 +128,18 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
         else:
             open_.append(index)
     quantized = [i for i in open_ if candidates[i].precision != "float"]
-    top = 0.0
+    top, clean = 0.0, True
     if quantized:
         fastest = candidates[max(quantized, key=lambda i: candidates[i].speedup or 0.0)]
         top, ratio = fastest.speedup or 0.0, fastest.worst_sqnr_db
-        margin = NEARLY_EQUAL if ratio is None or ratio >= CLEAN else WORTH_ACCURACY
+        clean = ratio is None or ratio >= CLEAN
+        margin = NEARLY_EQUAL if clean else WORTH_ACCURACY
         near = [i for i in quantized if (candidates[i].speedup or 0.0) * margin >= top]
-        near = near if top else near[:1]  # nothing was timed: the order of the table decides
-        best = max(near, key=lambda i: (candidates[i].worst_sqnr_db or 0.0, -i))
+        if clean:
+            # all of these are good enough: the first is the one with the most in integers, and so the smallest
+            best = next(i for i in near if (candidates[i].worst_sqnr_db or CLEAN) >= CLEAN)
+        else:
+            best = max(near, key=lambda i: (candidates[i].worst_sqnr_db or 0.0, -i))
     else:
         # rewriting must pay, too: a float model that became slower gives way to the model as given
         unharmed = (i for i in open_ if (candidates[i].speedup or 1.0) >= 1 - max(candidates[i].noise, FLOAT_NOISE))
@@ -146,7 +150,8 @@ def choose(candidates: Sequence[Judged], max_drop: float | None, floor: float) -
         if index == best:
             alone = judged.precision == "float" and len(floats) < len(candidates)
             first = judged.precision == "float" or (judged.speedup or 0.0) == top
-            reasons[index] = "shipped: nearly the fastest, none of those nearer to float" + speed
+            nearest = "the first" if clean else "the nearest to float"
+            reasons[index] = f"shipped: {nearest} of those nearly as fast as the fastest{speed}"
             if top == 0.0 and not alone and judged.precision != "float":
                 reasons[index] = "shipped: the first that is not broken; nothing was timed"
             elif alone or first:

@@ -12,7 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.analysis import Evaluation, Runner, SessionConfig, Timing, evaluate, first_broken, measure_each, speedup
+from qcompiler.analysis import (
+    Evaluation,
+    Runner,
+    SessionConfig,
+    Timing,
+    TimingCache,
+    evaluate,
+    first_broken,
+    measure_each,
+    speedup,
+)
 from qcompiler.analysis.session import config_of
 from qcompiler.data import InputInfo, Sample
 from qcompiler.numerics import Drop, paired_drop, paired_mean_drop
@@ -82,6 +92,7 @@ def judge(
     bench_feeds: Sequence[FeedArrays],
     tell: Tell,
     entries: tuple[tuple[str, str], ...] = (),
+    cache: TimingCache | None = None,
 ) -> Verdicts:
     """Measures every candidate and chooses.
 
@@ -94,6 +105,7 @@ def judge(
         threads: of the runtime.
         bench_feeds: what latency is measured on, each alone; the geometric mean of the speed-ups decides.
         tell: called after every sample.
+        cache: of the timings.
         entries: session options besides.
 
     Raises:
@@ -112,7 +124,8 @@ def judge(
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
         others = {name: runner for name, runner in runners.items() if runner is not reference}
-        timings = measure_each({"given": reference, **others}, bench_feeds, seconds=seconds / (len(others) + 1))
+        each = seconds / (len(others) + 1)
+        timings = measure_each({"given": reference, **others}, bench_feeds, seconds=each, cache=cache)
     outcomes = []
     for i, candidate in enumerate(candidates):
         name = "given" if candidate.model is original else str(i)

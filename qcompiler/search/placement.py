@@ -12,11 +12,11 @@ if a real run confirms it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 BOUNDARY_NS = 0.36
+_NEVER = 10**18
 
 
 @dataclass(frozen=True)
@@ -60,33 +60,38 @@ def place(
     graph = nx.DiGraph()
     graph.add_nodes_from(["int", "float"])
     for name, seconds in integer.items():
-        graph.add_edge(("node", name), "float", capacity=seconds)
-        graph.add_edge("int", ("node", name), capacity=floating.get(name, 0.0))
+        graph.add_edge(("node", name), "float", capacity=_picoseconds(seconds))
+        graph.add_edge("int", ("node", name), capacity=_picoseconds(floating.get(name, 0.0)))
 
     def side(name: str) -> tuple[str, str] | str:
         return ("node", name) if name in integer else "float"
 
     for number, value in enumerate(values):
-        cost, producer = value.elements * boundary_ns * 1e-9, side(value.producer)
+        cost, producer = _picoseconds(value.elements * boundary_ns * 1e-9), side(value.producer)
         readers = [side(name) for name in value.readers]
         if producer != "float":
             _edge(graph, producer, ("down", number), cost)
             for reader in readers:
-                _edge(graph, ("down", number), reader, math.inf)
+                _edge(graph, ("down", number), reader, _NEVER)
         for reader in readers:
             if reader != "float":
-                _edge(graph, reader, ("up", number), math.inf)
+                _edge(graph, reader, ("up", number), _NEVER)
         _edge(graph, ("up", number), producer, cost)
     for first, second in together:
         if second in integer:
-            _edge(graph, side(second), side(first), math.inf)
+            _edge(graph, side(second), side(first), _NEVER)
     _, (_, float_side) = nx.minimum_cut(graph, "int", "float")
     return frozenset(name for name in integer if ("node", name) in float_side)
 
 
-def _edge(graph: object, start: object, end: object, capacity: float) -> None:
+def _picoseconds(seconds: float) -> int:
+    """Whole numbers, since a cut of floats may miss the best by their rounding."""
+    return round(seconds * 1e12)
+
+
+def _edge(graph: object, start: object, end: object, capacity: int) -> None:
     """Adds to the capacity of an edge; networkx takes a missing capacity for infinite."""
     if start == end:
         return
-    before = graph.get_edge_data(start, end, {"capacity": 0.0})["capacity"]  # type: ignore[attr-defined]
+    before = graph.get_edge_data(start, end, {"capacity": 0})["capacity"]  # type: ignore[attr-defined]
     graph.add_edge(start, end, capacity=before + capacity)  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.analysis import Runner, SessionConfig, node_times
+from qcompiler.analysis import Runner, SessionConfig, TimingCache, node_times
 from qcompiler.analysis.observe import observed
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.placement import Value, place
@@ -31,6 +31,7 @@ def unprofitable(
     origin: Callable[[str], str],
     config: SessionConfig,
     boundaries: Sequence[float],
+    cache: TimingCache,
 ) -> list[dict[str, str]]:
     """Sets of nodes of the prepared graph that had better stay float, each node with the reason.
 
@@ -41,14 +42,15 @@ def unprofitable(
         origin: our node's name for a name in the backend's optimised graph.
         config: session settings of both.
         boundaries: costs of a boundary to reckon with, in ns per element; one set for each.
+        cache: of the profiles.
 
     Returns:
         The different sets that are not empty and leave something quantized.
     """
-    floating = node_times_of(prepared, prepared, feed, origin, config)
+    floating = node_times_of(prepared, prepared, feed, origin, config, cache)
     groups = fused(prepared, floating)
     owners = {name: groups.get(owner, "") for name, owner in owner_of(prepared, candidate.planned).items()}
-    integer = added(node_times_of(candidate.model, candidate.planned, feed, origin, config), owners)
+    integer = added(node_times_of(candidate.model, candidate.planned, feed, origin, config, cache), owners)
     floating = added(floating, groups)
     planned = (name for name, plan in candidate.plan.nodes.items() if plan.precision != "float")
     times = {name: integer.get(name, 0.0) for name in sorted({owners.get(name, "") for name in planned} - {""})}
@@ -69,12 +71,17 @@ def unprofitable(
 
 
 def node_times_of(
-    model: ir.Model, named: ir.Model, feed: Feed, origin: Callable[[str], str], config: SessionConfig
+    model: ir.Model,
+    named: ir.Model,
+    feed: Feed,
+    origin: Callable[[str], str],
+    config: SessionConfig,
+    cache: TimingCache,
 ) -> dict[str, float]:
     """Seconds by name of the node in `named`; the backend calls nodes by their name or by that of their result."""
     makers = {tensor.name: node.name for node in named.nodes for tensor in node.outputs if tensor.name}
     found: dict[str, float] = defaultdict(float)
-    for raw, time in node_times(model, feed, config=config).items():
+    for raw, time in node_times(model, feed, config=config, cache=cache).items():
         name = origin(raw)
         found[makers.get(name, name)] += time.seconds
     return dict(found)

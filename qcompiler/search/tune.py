@@ -17,7 +17,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qcompiler import ir
-from qcompiler.analysis import Evaluation, Runner, SessionConfig, Speedup, Timing, evaluate, measure_each, speedup
+from qcompiler.analysis import (
+    Evaluation,
+    Runner,
+    SessionConfig,
+    Speedup,
+    Timing,
+    TimingCache,
+    evaluate,
+    measure_each,
+    speedup,
+)
 from qcompiler.analysis.session import config_of
 from qcompiler.data import Sample
 from qcompiler.search.judge import FeedArrays, First
@@ -66,6 +76,7 @@ def tune(
     threads: int,
     seconds: float,
     metric: str | None = None,
+    cache: TimingCache | None = None,
 ) -> Tuned:
     """Chooses the session options of a model.
 
@@ -88,7 +99,7 @@ def tune(
     if not others or seconds <= 0 or not feeds:
         return Tuned(plain)
     runners = {config: Runner(model, config) for config in (plain, *others)}
-    gains = gains_of(runners, feeds, plain, seconds / 2)
+    gains = gains_of(runners, feeds, plain, seconds / 2, cache)
     good = [config for config in others if pays(gains[config])]
     if not good:
         return Tuned(
@@ -104,7 +115,7 @@ def tune(
     reference = Runner(original, config_of(original, threads))
     timings = measure_each(
         {"given": reference, **{name(c): runners[c] for c in (plain, *finalists)}},
-        feeds, seconds=seconds / 2 / (2 + len(finalists)),
+        feeds, seconds=seconds / 2 / (2 + len(finalists)), cache=cache,
     )  # fmt: skip
     gains |= {config: speedup(timings[name(plain)], timings[name(config)]) for config in finalists}
     chosen = max(finalists, key=lambda config: gains[config].ratio)
@@ -141,10 +152,15 @@ def together(configs: Sequence[SessionConfig]) -> SessionConfig:
 
 
 def gains_of(
-    runners: Mapping[SessionConfig, Runner], feeds: Sequence[FeedArrays], plain: SessionConfig, seconds: float
+    runners: Mapping[SessionConfig, Runner],
+    feeds: Sequence[FeedArrays],
+    plain: SessionConfig,
+    seconds: float,
+    cache: TimingCache | None,
 ) -> dict[SessionConfig, Speedup]:
     """How many times as fast as the plain session each is."""
-    timings = measure_each({name(c): r for c, r in runners.items()}, feeds, seconds=seconds / len(runners))
+    each = seconds / len(runners)
+    timings = measure_each({name(c): r for c, r in runners.items()}, feeds, seconds=each, cache=cache)
     return {config: speedup(timings[name(plain)], timings[name(config)]) for config in runners}
 
 

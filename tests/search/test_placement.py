@@ -50,7 +50,7 @@ def test_what_belongs_together_moves_together() -> None:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_no_other_choice_is_cheaper(data: st.DataObject) -> None:
     names = [f"n{i}" for i in range(data.draw(st.integers(1, 6)))]
@@ -67,4 +67,4 @@ def test_no_other_choice_is_cheaper(data: st.DataObject) -> None:
         for size in range(len(names) + 1)
         for subset in itertools.combinations(names, size)
     )
-    assert cost(chosen, integer, floating, values) <= best + 1e-12
+    assert cost(chosen, integer, floating, values) <= best + 1e-11

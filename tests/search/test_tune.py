@@ -32,7 +32,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Milliseconds by the optimizers that are left out, one table a round of measurement; and what was measured."""
     state: dict[str, Any] = {"rounds": [], "measured": []}
 
-    def fake(runners: Mapping[str, Runner], feeds: Sequence[Any], *, seconds: float) -> dict[str, Timing]:
+    def fake(
+        runners: Mapping[str, Runner], feeds: Sequence[Any], *, seconds: float, cache: object
+    ) -> dict[str, Timing]:
         table: Times = state["rounds"][min(len(state["measured"]), len(state["rounds"]) - 1)]
         state["measured"].append([runner.config.disabled_optimizers for runner in runners.values()])
         state["seconds"] = state.get("seconds", 0.0) + seconds * len(runners)
