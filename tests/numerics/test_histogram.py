@@ -157,6 +157,7 @@ def test_sparse_form_round_trips(x: F32) -> None:
 
 @given(x=finite, low=st.sampled_from([-math.inf, -3.0, -0.7, 0.0]), high=st.sampled_from([math.inf, 6.0, 0.3, 0.0]))
 def test_clamped(x: F32, low: float, high: float) -> None:
+    x = x + np.float32(0)  # the two zeros have bins of their own, and clip may turn one into the other
     found, expected = Histogram.of(x).clamped(low, high), Histogram.of(np.clip(x, np.float32(low), np.float32(high)))
     assert (found.total, found.finite_count) == (x.size, x.size)
     for end, true in ((found.minimum, expected.minimum), (found.maximum, expected.maximum)):
