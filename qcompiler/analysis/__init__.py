@@ -4,7 +4,14 @@ from qcompiler.analysis.collect import Progress, collect
 from qcompiler.analysis.compare import Comparison, TensorComparison, compare, first_broken
 from qcompiler.analysis.evaluate import Evaluation, evaluate
 from qcompiler.analysis.fingerprint import fingerprint
-from qcompiler.analysis.kinds import HISTOGRAM, ChannelAbsMaxKind, ChannelHistogramKind, HistogramKind, Kind
+from qcompiler.analysis.kinds import (
+    CHANNEL_RANGE,
+    HISTOGRAM,
+    ChannelAbsMaxKind,
+    ChannelHistogramKind,
+    HistogramKind,
+    Kind,
+)
 from qcompiler.analysis.latency import Speedup, Timing, measure, measure_each, speedup
 from qcompiler.analysis.metrics import Metric, load_metric
 from qcompiler.analysis.observe import refusals
@@ -15,6 +22,7 @@ from qcompiler.analysis.stats import Stats, TensorStats
 from qcompiler.analysis.timing_cache import TimingCache
 
 __all__ = [
+    "CHANNEL_RANGE",
     "HISTOGRAM",
     "ChannelAbsMaxKind",
     "ChannelHistogramKind",

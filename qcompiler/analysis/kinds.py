@@ -19,7 +19,7 @@ from qcompiler.analysis.counting import ChannelCounter, PatternCounter
 from qcompiler.errors import DataError, InternalError
 from qcompiler.numerics.channel_histogram import BINS_A_CHANNEL, ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
-from qcompiler.numerics.observers import ChannelAbsMax, Observer
+from qcompiler.numerics.observers import ChannelAbsMax, ChannelRange, Observer
 
 F32 = npt.NDArray[np.float32]
 Packed = Mapping[str, npt.NDArray[Any]]
@@ -155,6 +155,30 @@ class ChannelAbsMaxKind(Kind):
 
 
 @dataclass(frozen=True)
+class ChannelRangeKind(Kind):
+    """Exact extremes for each index of `axis`."""
+
+    name: ClassVar[str] = "channel-range"
+    axis: int = 1
+
+    def empty(self) -> Observer:
+        """No channels yet."""
+        return ChannelRange(self.axis)
+
+    def pack(self, value: ChannelRange) -> Packed:
+        """float32, one per channel."""
+        return {"minimum": value.minimum, "maximum": value.maximum}
+
+    def unpack(self, arrays: Packed) -> ChannelRange:
+        """Inverse of `pack`."""
+        low, high = arrays["minimum"], arrays["maximum"]
+        sound = low.dtype == high.dtype == np.float32 and low.ndim == 1 and low.shape == high.shape
+        if not sound or not bool((low <= high).all()):
+            raise DataError("is no range of channels")
+        return ChannelRange(self.axis, low, high)
+
+
+@dataclass(frozen=True)
 class ChannelHistogramKind(Kind):
     """How often each index of `axis` takes values of each sign and octave: whose values a histogram holds."""
 
@@ -195,6 +219,7 @@ class ChannelHistogramKind(Kind):
 
 
 HISTOGRAM = HistogramKind()
+CHANNEL_RANGE = ChannelRangeKind(1)
 
 
 def kind(name: str, options: Mapping[str, Any]) -> Kind:

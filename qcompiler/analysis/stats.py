@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qcompiler.analysis.kinds import HISTOGRAM, ChannelHistogramKind, Kind, Packed
+from qcompiler.analysis.kinds import CHANNEL_RANGE, HISTOGRAM, ChannelHistogramKind, Kind, Packed
 from qcompiler.errors import DataError
 from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
+from qcompiler.numerics.observers import ChannelRange
 
 HINT = "collect the statistics again"
 
@@ -101,6 +102,14 @@ class Stats(Mapping[str, TensorStats]):
         if found is None or kind not in found.observers:
             return None
         observer: ChannelHistogram = found.value(kind)
+        return observer
+
+    def channel_range(self, tensor: str) -> ChannelRange | None:
+        """Extremes of a tensor by index of axis 1; None where they were not collected."""
+        found = self.tensors.get(tensor)
+        if found is None or CHANNEL_RANGE not in found.observers:
+            return None
+        observer: ChannelRange = found.value(CHANNEL_RANGE)
         return observer
 
     def value(self, tensor: str, kind: Kind) -> Any:

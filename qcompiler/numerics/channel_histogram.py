@@ -30,6 +30,9 @@ SAMPLE = 4096
 
 _LOWEST_EXPONENT = 127 - 31
 _RESOLUTION = 1 << 20
+# Parts of one value that a count of a stretched histogram is made of.
+_FINER = 16
+_EXPONENT = 0x7F80
 
 
 def _nothing() -> I64:
@@ -112,6 +115,34 @@ class ChannelHistogram:
             used.astype(np.uint16), counts[used], minimum=histogram.minimum, maximum=histogram.maximum
         )
 
+    def stretched(
+        self, histogram: Histogram, octaves: I64, minimum: float, maximum: float
+    ) -> tuple[ChannelHistogram, Histogram]:
+        """Both histograms of the same tensor with channel c times 2^octaves[c].
+
+        Args:
+            histogram: of the tensor; exact where all channels are stretched alike, else what the channels hold of each
+                octave is taken to be distributed alike.
+            octaves: one for each channel, >= 0.
+            minimum, maximum: exact extremes of the stretched tensor.
+        """
+        seen, octave = self.counts.sum(axis=0), _octave_of_pattern()
+        counts, whole, patterns = np.zeros_like(self.counts), np.zeros(BINS), np.arange(BINS)
+        for k in map(int, np.unique(octaves)):
+            mine = octaves == k
+            for side in (slice(OCTAVES), slice(OCTAVES, None)):
+                counts[mine, side] = _shifted(self.counts[mine, side], k)
+            # What was not looked at moves least.
+            share = np.where(seen > 0, self.counts[mine].sum(axis=0) / np.maximum(seen, 1), float(k == octaves.min()))
+            target = patterns + np.where(octave % OCTAVES > 0, k << 7, 0)
+            finite = (patterns & _EXPONENT) + (k << 7) < _EXPONENT
+            np.add.at(whole, target[finite], (histogram.counts * share[octave])[finite])
+        found = np.asarray(np.rint(whole * _FINER), np.int64)
+        used = np.flatnonzero(found)
+        moved = Histogram.from_sparse(used.astype(np.uint16), found[used], minimum=minimum, maximum=maximum)
+        counts.flags.writeable = False
+        return replace(self, counts=counts), moved
+
     def means(self, histogram: Histogram) -> F64:
         """Mean of each channel, from the mean of the whole tensor's values in each octave; 0 without values.
 
@@ -160,6 +191,15 @@ def _octave_of_exponent() -> I32:
 def _octave_of_pattern() -> I32:
     """Bin of each bfloat16 pattern."""
     return np.asarray(_octave_of_exponent()[np.arange(BINS) >> 7])
+
+
+def _shifted(counts: I64, octaves: int) -> I64:
+    """Counts by channel and octave, so many octaves up; what is in octave 0, as good as zero, stays there."""
+    moved = np.zeros_like(counts)
+    moved[:, octaves + 1 :] = counts[:, 1 : OCTAVES - octaves]
+    moved[:, -1] += counts[:, max(1, OCTAVES - octaves) :].sum(axis=1)
+    moved[:, 0] += counts[:, 0]
+    return moved
 
 
 def _inward(share: F64, known: npt.NDArray[np.bool_]) -> F64:

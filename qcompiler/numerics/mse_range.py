@@ -31,8 +31,11 @@ _REFINEMENTS: tuple[F64, ...] = tuple(2.0 ** (np.arange(3, -4, -1) / k) for k in
 _ZERO_POINTS = 7
 
 
-def mse(hist: Histogram, *, qmin: int, qmax: int, symmetric: bool) -> tuple[float, float]:
-    """Range (low, high) of least expected squared error, within [minimum, maximum] extended to 0."""
+def mse(hist: Histogram, *, qmin: int, qmax: int, symmetric: bool, clipping: float = 1.0) -> tuple[float, float]:
+    """Range (low, high) of least expected squared error, within [minimum, maximum] extended to 0.
+
+    `clipping` is the weight of errors of values beyond the range.
+    """
     bottom, top = min(hist.minimum, 0.0), max(hist.maximum, 0.0)
     if hist.finite_count == 0 or bottom == top:
         return (0.0, 0.0)
@@ -42,7 +45,7 @@ def mse(hist: Histogram, *, qmin: int, qmax: int, symmetric: bool) -> tuple[floa
         return choose_qparams(low, high, qmin=qmin, qmax=qmax, symmetric=symmetric)
 
     def best(noise: GridNoise, low: F64, high: F64) -> tuple[float, float]:
-        winner = int(np.argmin(noise(*grids(low, high), qmin=qmin, qmax=qmax)))
+        winner = int(np.argmin(noise(*grids(low, high), qmin=qmin, qmax=qmax, clipping=clipping)))
         return float(low[winner]), float(high[winner])
 
     def around(low: float, high: float, factors: F64) -> tuple[F64, F64]:

@@ -71,27 +71,37 @@ class GridNoise:
             edges, weights = edges[first], np.add.reduceat(weights, first)
         return cls(edges, weights, points, point_counts, tiny, hist.finite_count)
 
-    def __call__(self, scale: npt.ArrayLike, zero_point: npt.ArrayLike, *, qmin: int, qmax: int) -> F64:
-        """Mean squared error of each grid; `scale` and `zero_point` are vectors of candidates."""
+    def __call__(
+        self, scale: npt.ArrayLike, zero_point: npt.ArrayLike, *, qmin: int, qmax: int, clipping: float = 1.0
+    ) -> F64:
+        """Mean squared error of each grid; `scale` and `zero_point` are vectors of candidates.
+
+        `clipping` is the weight of errors of more than half a step: of values that lie beyond the grid.
+        """
         step = np.asarray(scale, np.float64)
         first = qmin - np.asarray(zero_point, np.float64)
         noise = np.empty(step.shape)
         block = max(1, _BLOCK // max(1, self.edges.size + self.points.size))
         for start in range(0, step.size, block):
             part = slice(start, start + block)
-            noise[part] = self._block(step[part, None], first[part, None], qmax - qmin)
+            noise[part] = self._block(step[part, None], first[part, None], qmax - qmin, clipping - 1.0)
         return (noise + self.tiny) / max(self.count, 1)
 
-    def _block(self, step: F64, first: F64, steps: int) -> F64:
+    def _block(self, step: F64, first: F64, steps: int, more: float) -> F64:
         cell, rest = _nearest(self.edges / step, first, steps)
         cubes = rest * rest
         cubes *= rest
+        _, miss = _nearest(self.points / step, first, steps)
+        squares = miss * miss
+        if more:
+            # What an integral has beyond half a step from the last grid point counts once more.
+            cubes += more * (np.maximum(cubes, 0.125) + np.minimum(cubes, -0.125))
+            squares += np.where(squares > 0.25, more * squares, 0.0)
         cubes *= 4
         cubes += cell
         cubes *= self.weights
-        _, miss = _nearest(self.points / step, first, steps)
         return np.asarray(
-            cubes.sum(axis=1) * step[:, 0] ** 3 + (miss * miss * self.point_counts).sum(axis=1) * step[:, 0] ** 2
+            cubes.sum(axis=1) * step[:, 0] ** 3 + (squares * self.point_counts).sum(axis=1) * step[:, 0] ** 2
         )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from qcompiler import ir
-from qcompiler.analysis import HISTOGRAM, ChannelHistogramKind, Kind
+from qcompiler.analysis import CHANNEL_RANGE, HISTOGRAM, ChannelHistogramKind, Kind
 from qcompiler.backends.base import Backend
+from qcompiler.passes.condition.equalize_depthwise import EqualizeDepthwise, wanted_ranges
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
 from qcompiler.passes.plan.avoid_saturation import AvoidSaturation
@@ -17,6 +18,7 @@ from qcompiler.passes.plan.encode import Encode, Ranges, wanted
 from qcompiler.passes.plan.importance import importance
 from qcompiler.passes.plan.round_kernels import RoundKernels
 from qcompiler.passes.plan.share_concat import ShareConcat
+from qcompiler.passes.plan.stretched import Statistics, Stretched
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Instrument, Pipeline, Trace
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
@@ -53,13 +55,15 @@ class Draft:
         plan: sites without encodings, but for given ones.
         trace: passes so far.
         aliases: the tensor of the prepared model that holds the values of a new one.
+        annotate: what chose the sites.
     """
 
     precision: Precision
     model: ir.Model
     plan: QuantPlan
     trace: Trace
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str]
+    annotate: Annotate
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -111,14 +115,17 @@ class Drafter:
         given = {**self.given, **renamed(self.given, conditioning.aliases), **conditioning.given}
         only_given = self.only_given and precision in self.backend.spec.needs_data
         step = Annotate(self.backend.spec, precision, keep, given=given, only_given=only_given)
+        plan = self._planned(pipeline, model, step)
+        return Draft(precision, model, plan, pipeline.trace, conditioning.aliases, step)
+
+    def _planned(self, pipeline: Pipeline, model: ir.Model, step: Annotate) -> QuantPlan:
         plan = pipeline.plan(model, QuantPlan(), [step])
         reasons = {
             name: NodePlan("float", "placement", self.placed[name])
             for name, decision in plan.nodes.items()
             if name in self.placed and decision.precision == "float"
         }
-        plan = replace(plan, nodes={**plan.nodes, **reasons})
-        return Draft(precision, model, plan, pipeline.trace, conditioning.aliases)
+        return replace(plan, nodes={**plan.nodes, **reasons})
 
     def statistics(self, draft: Draft) -> dict[str, tuple[Kind, ...]]:
         """What a draft needs to know of tensors of the prepared model: ranges, and for some whose values they hold."""
@@ -134,10 +141,25 @@ class Drafter:
                 axes.setdefault(name, axis)
         kinds: dict[str, tuple[Kind, ...]] = {**found}
         kinds.update({name: (HISTOGRAM, ChannelHistogramKind(axis)) for name, axis in axes.items()})
+        stretched = [name for name in wanted_ranges(draft.model, draft.plan) if name in present]
+        kinds.update({name: (HISTOGRAM, ChannelHistogramKind(1), CHANNEL_RANGE) for name in stretched})
         return kinds
 
-    def candidate(self, draft: Draft, stats: Ranges | None, method: str, methods: Mapping[str, str]) -> Candidate:
+    def equalized(self, draft: Draft, stats: Statistics) -> tuple[Draft, Ranges]:
+        """The draft with channels stretched where that is for nothing, and its statistics."""
+        pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
+        model, step = draft.model.copy(), EqualizeDepthwise(draft.plan, stats)
+        if not pipeline.graph(model, [step]):
+            return draft, stats
+        plan = self._planned(pipeline, model, draft.annotate)
+        found = replace(draft, model=model, plan=plan, trace=pipeline.trace)
+        return found, Stretched(stats, step.renamed, step.octaves)
+
+    def candidate(self, draft: Draft, known: Statistics | None, method: str, methods: Mapping[str, str]) -> Candidate:
         """Gives a draft its numbers and turns it into nodes."""
+        stats: Ranges | None = known
+        if known is not None:
+            draft, stats = self.equalized(draft, known)
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
         pairs = [AvoidSaturation()] if self.backend.spec.int16_pairs else []

@@ -26,6 +26,9 @@ SAMPLES: dict[str, Callable[[np.random.Generator], npt.NDArray[np.float64]]] = {
 }
 
 
+GRID = {"qmin": 0, "qmax": 255, "symmetric": False}
+
+
 def true_error(x: F32, scale: F32, zero_point: npt.NDArray[np.int32], qmin: int, qmax: int) -> float:
     got = fake_quantize(x, scale, zero_point, qmin=qmin, qmax=qmax)
     return float(np.square(got.astype(np.float64) - x).mean())
@@ -42,6 +45,17 @@ def test_equals_the_true_error(kind: str, bits: int, shrink: float) -> None:
     signal, noise = expected_error(Histogram.of(x), scale, zero_point, qmin=qmin, qmax=qmax)
     assert signal == pytest.approx(np.square(x, dtype=np.float64).mean(), rel=2e-3)
     assert noise == pytest.approx(true_error(x, scale, zero_point, qmin, qmax), rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+@pytest.mark.parametrize("shrink", [1.0, 0.6, 0.1])
+def test_errors_beyond_the_grid_can_count_more(kind: str, shrink: float) -> None:
+    x = SAMPLES[kind](np.random.default_rng(5)).astype(np.float32)
+    scale, zero_point = choose_qparams(min(x.min(), 0) * shrink, max(x.max(), 0) * shrink, **GRID)
+    error = fake_quantize(x, scale, zero_point, qmin=0, qmax=255).astype(np.float64) - x
+    expected = (np.square(error) * np.where(np.abs(error) > scale / 2, 3.0, 1.0)).mean()
+    found = GridNoise.of(Histogram.of(x))(scale.reshape(1), zero_point.reshape(1), qmin=0, qmax=255, clipping=3.0)
+    assert found[0] == pytest.approx(expected, rel=1e-2)
 
 
 def test_points_are_exact() -> None:
