@@ -29,6 +29,8 @@ from qcompiler.numerics import Drop, paired_drop, paired_mean_drop
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.choose import Choice, Judged, choose
 
+CLEARLY = 2.0
+
 FeedArrays = dict[str, npt.NDArray[Any]]
 Tell = Callable[[int, int | None], None]
 
@@ -184,7 +186,11 @@ def best_method(
     config: SessionConfig | None = None,
     samples: int = 32,
 ) -> Candidate:
-    """The candidate whose worst output has the highest SQNR on the first samples; the first one of equal ones."""
+    """The first candidate, unless the worst output of another has a clearly higher SQNR on the first samples.
+
+    Clearly is by `CLEARLY` dB: ranges were made from the same samples, which flatters those that clip most, and other
+    ranges of the same kind differ by 1 dB.
+    """
     config = config or SessionConfig()
     runners = {str(i): Runner(candidate.model, config) for i, candidate in enumerate(candidates)}
     found = evaluate(Runner(original, config), runners, First(source, samples))
@@ -193,7 +199,8 @@ def best_method(
         ratios = found[str(i)].output_sqnr_db.values()
         return min(ratios, default=math.inf)
 
-    return candidates[max(range(len(candidates)), key=quality)]
+    best = max(range(len(candidates)), key=quality)
+    return candidates[best if quality(best) >= quality(0) + CLEARLY else 0]
 
 
 def synthetic_feed(inputs: Sequence[InputInfo]) -> FeedArrays:
