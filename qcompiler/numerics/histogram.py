@@ -145,12 +145,12 @@ class Histogram:
         if self.finite_count == 0 or (low <= self.minimum and self.maximum <= high):
             return self
         patterns, (start, end, counts) = self._patterns(), self.bins()
-        moved = np.zeros(BINS, np.int64)
-        moved[patterns] = counts
-        for bound, beyond in ((low, end <= low), (high, start >= high)):
+        target = patterns.copy()
+        for bound, beyond in ((high, start >= high), (low, end <= low)):
             if beyond.any():
-                moved[patterns[beyond]] = 0
-                moved[np.float32(bound + 0.0).view(np.uint32) >> 16] += counts[beyond].sum()
+                target[beyond] = np.float32(bound + 0.0).view(np.uint32) >> 16
+        moved = np.zeros(BINS, np.int64)
+        np.add.at(moved, target, counts)
         total = self.finite_count
         bottom, top = (min(max(end, low), high) + 0.0 for end in (self.minimum, self.maximum))
         return _frozen(moved, bottom, top, total, 0, 0)

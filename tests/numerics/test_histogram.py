@@ -162,13 +162,17 @@ def test_clamped(x: F32, low: float, high: float) -> None:
     assert (found.total, found.finite_count) == (x.size, x.size)
     for end, true in ((found.minimum, expected.minimum), (found.maximum, expected.maximum)):
         assert end == pytest.approx(true, rel=1e-7)
-    # Bins that a bound cuts keep their values, and so do those about zero: none is farther away than the width of a bin.
+    # Bins that a bound cuts keep their values, and so do those about zero: none is farther away than a bin is wide.
     bins = x.view(np.uint32) >> 16
     assert np.abs(found.counts - expected.counts).sum() <= 2 * np.isin(bins, cut(low, high)).sum()
 
 
 def cut(low: float, high: float) -> npt.NDArray[np.uint32]:
     return np.append(np.float32([low, high]).view(np.uint32) >> 16, np.uint32([0, 0x8000]))
+
+
+def test_clamped_to_nothing_loses_no_count() -> None:
+    assert Histogram.of(np.float32([0, -1, -1, -1])).clamped(0.0, 0.0).counts[0] == 4
 
 
 def test_clamped_is_itself_where_nothing_is_beyond() -> None:
