@@ -12,6 +12,7 @@ from qcompiler.backends import get
 from qcompiler.backends.conformance import Conformance
 from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
+from qcompiler.numerics.observers import ChannelRange
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
 from qcompiler.passes.plan.derive_bias import DeriveBias
@@ -36,6 +37,9 @@ class Seen:
         return self.histograms[tensor]
 
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
+        return None
+
+    def channel_range(self, tensor: str) -> ChannelRange | None:
         return None
 
     @staticmethod
