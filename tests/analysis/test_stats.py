@@ -169,7 +169,11 @@ def test_versions_and_kinds_from_elsewhere(path: Path) -> None:
         Stats.load(path)
     entry = {"name": "a", "shape": [1], "elements": 1}
     for kind, options, words in (
-        ("colour", {}, r"unknown kind of statistic 'colour' \(known: channel-absmax, channel-histogram, channel-range, histogram"),
+        (
+            "colour",
+            {},
+            r"unknown kind of statistic 'colour' \(known: channel-absmax, channel-histogram, channel-range, histogram",
+        ),
         ("histogram", {"bins": 3}, r"statistic 'histogram' does not take the options"),
     ):
         observers = [{"kind": kind, "options": options, "arrays": []}]
