@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.analysis import SessionConfig
+from qcompiler.analysis import SessionConfig, Stats
 from qcompiler.backends.conformance import Conformance
+from qcompiler.data import Source
+from qcompiler.errors import UsageError
+from qcompiler.passes.plan.encode import Ranges
 from qcompiler.pipeline import GraphPass
-from qcompiler.quant import Encoding, NodePlan, Precision, Site
+from qcompiler.quant import Encoding, Precision, QuantPlan, Site
 from qcompiler.targets import TargetSpec
 
 
@@ -47,8 +51,47 @@ class Host:
     entries: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a backend builds the artifacts of a compile from.
+
+    Attributes:
+        name: of the model, for names of files.
+        original: the model as given.
+        planned: the graph that the plan speaks of.
+        model: what ships, ready for the backend: planned, lowered and legal.
+        plan: what it was made from.
+        precision: of the plan, `float` where nothing quantized ships.
+        stats: what calibration saw; None without data.
+        samples: to check results on; None without data.
+        config: the session that ONNX Runtime runs it fastest with.
+        feed: an input to time it on; None where times say nothing.
+        ranges: dynamic inputs with their bounds, as given: "min:opt:max" by name.
+        folder: an empty folder; what is written to it is shipped.
+        tell: told the stage, how much is done, and how much there is.
+    """
+
+    name: str
+    original: ir.Model
+    planned: ir.Model
+    model: ir.Model
+    plan: QuantPlan
+    precision: Precision
+    stats: Stats | None
+    samples: Source | None
+    config: SessionConfig
+    feed: Mapping[str, npt.NDArray[Any]] | None
+    ranges: Mapping[str, str]
+    folder: Path
+    tell: Callable[[str, int, int | None], None]
+
+
 class Backend(Protocol):
-    """One target: its table, its rewrites, its gate."""
+    """One target: its table, its rewrites, its gate. A frozen dataclass whose fields are the options it takes."""
+
+    @property
+    def variant(self) -> str:
+        """The hardware."""
 
     @property
     def spec(self) -> TargetSpec:
@@ -65,8 +108,26 @@ class Backend(Protocol):
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
         """Rewrites to make before the plan."""
 
-    def legalise(self, plan: Mapping[str, NodePlan]) -> Sequence[GraphPass]:
-        """Rewrites to make on the graph with Q and DQ, so that the backend computes each node as planned."""
+    def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
+        """The precisions to try for what was asked for, best first.
+
+        Args:
+            precision: `auto`, or the name of one.
+            model: after prepare and fusion.
+            data: whether there are calibration samples or statistics.
+        """
+
+    def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
+        """Rewrites to make on the graph with Q and DQ, so that the backend computes each node as planned.
+
+        Args:
+            plan: empty for a float model.
+            stats: of the values that the plan needs, and those that it asked for besides; None without data.
+            precision: of the whole model.
+        """
+
+    def simulate(self, model: ir.Model) -> ir.Model:
+        """The model that ONNX Runtime runs in place of a legal one, to judge its accuracy: itself where it can."""
 
     def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
         """The default session, then others that may be faster for this model; whether they are is for measuring.
@@ -78,22 +139,37 @@ class Backend(Protocol):
     def origin(self, name: str) -> str:
         """The name of our node or tensor behind a name in the backend's optimised graph."""
 
-    def inspect(
-        self,
-        model: ir.Model,
-        plan: Mapping[str, NodePlan],
-        config: SessionConfig | None = None,
-        feed: Mapping[str, npt.NDArray[Any]] | None = None,
-    ) -> Conformance:
-        """What the real backend makes of a model.
-
-        Args:
-            model: ready to run.
-            plan: how its nodes were planned.
-            config: the session that it ships with; the default one if missing.
-            feed: an input to run it on, to say what its slow forms cost.
+    def build(self, job: Job) -> Conformance:
+        """Writes the artifacts, has the real backend compile them, and says what it made of them.
 
         Raises:
             ModelError: it refuses the model; the message is its own.
-            DataError: the model cannot run on the feed.
+            DataError: the model cannot run on a sample.
         """
+
+
+B = TypeVar("B", bound=Backend)
+
+
+def configured(backend: B, options: Mapping[str, Any]) -> B:
+    """The backend with options set.
+
+    Raises:
+        UsageError: it does not take one of them, or not with this value.
+    """
+    known = options_of(backend)
+    for key in options:
+        if key not in known:
+            hint = f"it takes {', '.join(map(flag, known))}" if known else ""
+            raise UsageError(f"target {backend.spec.name!r} has no such option", where=flag(key), hint=hint)
+    return replace(backend, **options)  # type: ignore[type-var]
+
+
+def options_of(backend: Backend) -> tuple[str, ...]:
+    """The names of the options that a backend takes."""
+    return tuple(entry.name for entry in fields(backend) if entry.name != "variant")  # type: ignore[arg-type]
+
+
+def flag(option: str) -> str:
+    """An option as the command line has it."""
+    return "--" + option.replace("_", "-")

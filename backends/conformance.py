@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Conformance:
         fallback: planned in integers, run in float.
         surprises: planned in float and run in integers, or run in a kernel that is known to be slow.
         findings: forms known to be slow, whether planned or not, most expensive first.
+        failures: why the gate fails, a sentence each; empty where it passes.
+        notes: what else a reader should know.
+        facts: what the backend reports besides, under its own keys; plain values.
+        compiled, executed: whether the real backend compiled the result, and ran it.
     """
 
     ops: Mapping[str, int]
@@ -42,6 +46,11 @@ class Conformance:
     fallback: tuple[Fallback, ...] = ()
     surprises: tuple[Fallback, ...] = ()
     findings: tuple[Finding, ...] = ()
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+    compiled: bool = True
+    executed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

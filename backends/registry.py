@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qcompiler.backends.base import Backend
 
 MODULES = MappingProxyType({"onnxruntime": "qcompiler.backends.onnxruntime"})
+"""Each module has `backend(variant)`, which gives the backend for a variant, the default one for ""."""
 
 
 def names() -> tuple[str, ...]:
@@ -19,8 +20,8 @@ def names() -> tuple[str, ...]:
     return tuple(MODULES)
 
 
-def get(target: str) -> tuple[Backend, str]:
-    """The backend and the variant of "NAME" or "NAME:VARIANT".
+def get(target: str) -> Backend:
+    """The backend of "NAME" or "NAME:VARIANT".
 
     Raises:
         UsageError: an unknown name or variant; the message lists the known ones.
@@ -28,7 +29,4 @@ def get(target: str) -> tuple[Backend, str]:
     name, _, variant = target.partition(":")
     if name not in MODULES:
         raise UsageError(f"unknown target {name!r}", where="--target", hint=f"known: {', '.join(MODULES)}")
-    module = import_module(MODULES[name])
-    variant = cast("Backend", module.BACKEND).spec.variant(variant)
-    # a target with one table for all its variants exports BACKEND alone
-    return getattr(module, "BACKENDS", {}).get(variant, module.BACKEND), variant
+    return cast("Backend", import_module(MODULES[name]).backend(variant))

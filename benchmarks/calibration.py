@@ -45,7 +45,7 @@ def repeated(name: str, count: int) -> Iterator[dict[str, np.ndarray]]:
 def one(name: str, count: int) -> dict[str, float]:
     """Peak memory and times of one calibration, in this process."""
     frontend = front(zoo_data.load().MODELS[name].path)
-    backend, _ = backends.get("onnxruntime")
+    backend = backends.get("onnxruntime")
     wanted = Drafter(frontend.prepared, backend).draft("int8").wanted
     source = open_source(lambda: repeated(name, count), frontend.inputs)
     runner = Runner(frontend.original)
@@ -77,7 +77,7 @@ def one(name: str, count: int) -> dict[str, float]:
 def halves(name: str, count: int) -> bool:
     """Whether two halves, merged in either order, give the file of the whole."""
     frontend = front(zoo_data.load().MODELS[name].path)
-    backend, _ = backends.get("onnxruntime")
+    backend = backends.get("onnxruntime")
     wanted = dict.fromkeys(Drafter(frontend.prepared, backend).draft("int8").wanted, (HISTOGRAM,))
     feeds = list(repeated(name, count))
     parts = [feeds, feeds[: count // 2], feeds[count // 2 :]]

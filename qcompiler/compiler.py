@@ -13,6 +13,7 @@ from qcompiler.recipe import Recipe
 if TYPE_CHECKING:
     from qcompiler import ir
     from qcompiler.backends.base import Backend
+    from qcompiler.backends.conformance import Conformance
     from qcompiler.data import Data
     from qcompiler.quant import QuantPlan
     from qcompiler.report import Report
@@ -51,7 +52,6 @@ def compile(
     recipe: Recipe | None = None,
     stats: str | Path | None = None,
     dump_passes: str | Path | None = None,
-    optimized: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Compiles a model for a target.
@@ -65,7 +65,6 @@ def compile(
         recipe: what else is wished.
         stats: statistics from `calibrate`, in place of collecting them.
         dump_passes: folder for the text of the graph after each pass.
-        optimized: write ONNX Runtime's optimised graph beside the model, as a cache for this version and this CPU.
         progress: told what goes on.
 
     Raises:
@@ -73,10 +72,11 @@ def compile(
     """
     from qcompiler import backends
     from qcompiler.analysis import SessionConfig, Stats, TimingCache, fingerprint
+    from qcompiler.backends.base import Job, configured
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.report.assemble import assemble, write
-    from qcompiler.report.folder import check_free
+    from qcompiler.report.folder import check_free, work_folder
     from qcompiler.search.attempts import Attempts
     from qcompiler.search.bench_shapes import bench_feeds
     from qcompiler.search.candidates import Drafter
@@ -84,16 +84,13 @@ def compile(
     from qcompiler.search.tune import tune
 
     recipe, tell = recipe or Recipe(), progress or _silent
-    backend, variant = backends.get(target)
+    backend = configured(backends.get(target), recipe.options)
     check_precision(backend, recipe, known=data is not None or stats is not None)
-    if optimized and backend.host.modelled:
-        said = f"the cache is made on the machine that uses it, and this one is not of the kind {variant!r}"
-        raise UsageError(said, where="--optimized")
     if output is not None:
         check_free(Path(output))
 
     tell("prepare", 0, None)
-    frontend = front(Path(model), recipe.shapes, None if dump_passes is None else Path(dump_passes))
+    frontend = front(Path(model), recipe.fixed_shapes, None if dump_passes is None else Path(dump_passes))
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     known = None if stats is None else Stats.load(Path(stats))
@@ -112,10 +109,10 @@ def compile(
         drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
         feeds if seconds else (), config, cache, tell,
     )  # fmt: skip
-    schemes = backend.spec.schemes
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
-    quantized = attempts.quantized([name for name in schemes if recipe.precision in ("auto", name)])
+    with_data = source is not None or known is not None or bool(drafter.given)
+    quantized = attempts.quantized(backend.wished(recipe.precision, frontend.prepared, data=with_data))
     candidates = [*quantized, *drafter.floating(frontend.original)]
     tell("judge", 0, None)
     verdicts = judge(
@@ -140,17 +137,22 @@ def compile(
         frontend.original, shipped.model, offered, feeds, judged_on,
         threads=recipe.threads, seconds=seconds, metric=recipe.metric, cache=cache,
     )  # fmt: skip
-    conformance = backend.inspect(shipped.model, shipped.plan.nodes, tuned.config, feeds[0] if seconds else None)
-    report = assemble(
-        frontend, backend, variant, recipe.precision, recipe.threads, candidates, verdicts, conformance,
-        attempts.stats, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,
-        tuned=tuned, optimized=optimized and output is not None, bench_shapes=recipe.bench_shapes,
-    )  # fmt: skip
-    folder = None
-    if output is not None:
-        folder = Path(output)
-        report = write(folder, report, shipped, attempts.stats, tuned.config, optimized=optimized)
-    return Result(report, shipped.model, shipped.plan, folder, exit_status(recipe, verdicts.choice))
+    with work_folder(None if output is None else Path(output)) as folder:
+        conformance = backend.build(
+            Job(
+                frontend.path.stem, frontend.original, shipped.planned, shipped.model, shipped.plan, shipped.precision,
+                attempts.stats, judged_on, tuned.config, feeds[0] if seconds else None, recipe.shape_ranges, folder,
+                tell,
+            )
+        )  # fmt: skip
+        report = assemble(
+            frontend, backend, recipe.precision, recipe.threads, candidates, verdicts, conformance, attempts.stats,
+            source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes, tuned=tuned,
+            optimized=bool(recipe.options.get("optimized")), bench_shapes=recipe.bench_shapes,
+        )  # fmt: skip
+        report = write(folder, report, shipped, attempts.stats)
+    status = exit_status(recipe, verdicts.choice, conformance)
+    return Result(report, shipped.model, shipped.plan, None if output is None else Path(output), status)
 
 
 def calibrate(
@@ -181,9 +183,9 @@ def calibrate(
     from qcompiler.search.candidates import Drafter
 
     recipe, tell = recipe or Recipe(), progress or _silent
-    backend, _ = backends.get(target)
+    backend = backends.get(target)
     check_stats_file(Path(output))
-    frontend = front(Path(model), recipe.shapes)
+    frontend = front(Path(model), recipe.fixed_shapes)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
     drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
     wanted: dict[str, tuple[Kind, ...]] = {}
@@ -221,8 +223,12 @@ def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
         raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
 
 
-def exit_status(recipe: Recipe, choice: Choice) -> int:
+def exit_status(recipe: Recipe, choice: Choice, conformance: Conformance) -> int:
     """0 done; 3 contract or gate failed; 4 undecided. A precision that was asked for by name must not be broken."""
-    if choice.verdict == "broken" or (recipe.precision not in ("auto", "float") and choice.broken):
+    if (
+        conformance.failures
+        or choice.verdict == "broken"
+        or (recipe.precision not in ("auto", "float") and choice.broken)
+    ):
         return 3
     return 4 if choice.verdict == "undecided" else 0

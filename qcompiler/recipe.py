@@ -11,8 +11,11 @@ A recipe comes from a TOML file, from options of the command line, or from keywo
     [methods]                   # range method by tensor
     "*attn*" = "percentile"
 
-    [shapes]                    # dynamic dimensions or whole inputs
+    [shapes]                    # dynamic dimensions or whole inputs; min:opt:max bounds an input
     batch = "1"
+
+    [options]                   # of the target: qcompile targets NAME
+    optimized = true
 """
 
 from __future__ import annotations
@@ -41,13 +44,15 @@ class Recipe:
         confidence: of the statement about the loss.
         metric: `package.module:callable`, in place of top-1 or agreement.
         samples: how many calibration samples to use at most; None takes all.
-        shapes: values of dynamic dimensions, or whole shapes of inputs.
+        shapes: values of dynamic dimensions, or whole shapes of inputs; one with colons bounds an input that stays
+            dynamic, for targets that take bounds.
         sqnr_floor: a result with an output whose signal-to-noise ratio is under this many dB is broken.
         bench_seconds: time to spend on measuring latency, about; 0 measures nothing and trusts the table.
         bench_shapes: shapes of the inputs that latency is measured on, each "batch=8,seq=128" or "x=1x128"; none stands
             for the first sample as it is. The geometric mean of the speed-ups decides.
         memory_mib: memory that observed values may take at once while calibrating.
         threads: threads of the runtime, for measuring and for calibrating.
+        options: of the target, by name; which ones there are is the target's to say.
     """
 
     precision: str = "auto"
@@ -64,6 +69,17 @@ class Recipe:
     bench_shapes: tuple[str, ...] = ()
     memory_mib: int = 512
     threads: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fixed_shapes(self) -> dict[str, str]:
+        """The shapes that are not bounds."""
+        return {name: value for name, value in self.shapes.items() if ":" not in value}
+
+    @property
+    def shape_ranges(self) -> dict[str, str]:
+        """The shapes that are bounds."""
+        return {name: value for name, value in self.shapes.items() if ":" in value}
 
     def __post_init__(self) -> None:
         for option, method in (("method", self.method), *((f"methods.{k}", v) for k, v in self.methods.items())):
@@ -114,6 +130,7 @@ def coerce(key: str, value: Any) -> Any:
         "precision": str, "method": str, "methods": dict, "keep_float": (list, tuple, str), "metric": str,
         "bench_shapes": (list, tuple, str),
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float), "memory_mib": int, "threads": int,
+        "options": dict,
     }  # fmt: skip
     fits = isinstance(value, wanted.get(key, (int, float))) and not isinstance(value, bool)
     if not fits:

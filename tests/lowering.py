@@ -18,7 +18,7 @@ from qcompiler.data import Sample
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from tests.graphs import Arrays, feed_for, run
 
-BACKEND = get("onnxruntime")[0]
+BACKEND = get("onnxruntime")
 SPEC = BACKEND.spec
 FLOAT_OPS = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "AveragePool", "QLinearAveragePool"}
 

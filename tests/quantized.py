@@ -23,7 +23,7 @@ from qcompiler.pipeline import GraphPass, Pipeline
 from qcompiler.quant import Encoding, Precision, QuantPlan, Site
 from tests.graphs import Arrays, feed_for, run, session
 
-BACKEND = get("onnxruntime")[0]
+BACKEND = get("onnxruntime")
 SPEC = BACKEND.spec
 
 
@@ -118,7 +118,7 @@ def quantize(
     steps = [Encode(stats, method), *([ShareConcat()] if share else []), DeriveBias()]
     plan = pipeline.plan(model, plan, steps)
     after = model.copy()
-    tail: list[GraphPass] = [*(BACKEND.legalise(plan.nodes) if legalise else ()), EliminateDead()]
+    tail: list[GraphPass] = [*(BACKEND.legalise(plan, None, "int8") if legalise else ()), EliminateDead()]
     pipeline.graph(after, [Materialise(plan), *tail])
     onnx.checker.check_model(after.to_proto(), full_check=True)
     return Quantized(model, plan, after, pipeline, feeds)

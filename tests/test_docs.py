@@ -159,7 +159,7 @@ def test_the_table_of_targets_tells_the_truth() -> None:
     assert {name for name, cells in table.items() if cells[0] == "works"} == set(backends.names())
     for name, (today, variants, precisions) in table.items():
         if today == "works":
-            spec = backends.get(name)[0].spec
+            spec = backends.get(name).spec
             assert code(variants) == list(spec.variants) and code(precisions) == list(spec.precisions)
         else:
             assert (today, variants, precisions) == ("not yet", "", "")

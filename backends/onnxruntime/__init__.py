@@ -1,5 +1,5 @@
 """ONNX Runtime on the CPU."""
 
-from qcompiler.backends.onnxruntime.backend import BACKEND, BACKENDS
+from qcompiler.backends.onnxruntime.backend import backend
 
-__all__ = ["BACKEND", "BACKENDS"]
+__all__ = ["backend"]

@@ -45,17 +45,19 @@ class Materialise(GraphPass):
         """
         writer = Writer(ir.Editor(model, model.graph))
         nodes = {node.name: node for node in model.nodes}
-        dynamic: dict[str, dict[int, Encoding]] = {}
+        dynamic: dict[str, dict[int, Encoding]] = {
+            site.consumer: {} for site, decision in self.plan.quantized() if decision.choice and decision.choice.dynamic
+        }
         for site, decision in self.plan.quantized():
             if not site.consumer:
                 continue
             node = nodes.get(site.consumer)
             if node is None or site.port >= len(node.inputs) or node.inputs[site.port].name != site.tensor:
                 raise InternalError("a site of the plan names nothing in the graph", where=str(site))
-            if self.plan.nodes[site.consumer].precision != "w8":
+            if site.consumer not in dynamic:
                 writer.at_use(node, site.port, _encoding(site, decision.encoding))
             elif not (decision.choice is not None and decision.choice.dynamic):
-                dynamic.setdefault(site.consumer, {})[site.port] = _encoding(site, decision.encoding)
+                dynamic[site.consumer][site.port] = _encoding(site, decision.encoding)
             record.changes += 1
         for name, encodings in dynamic.items():
             _lower(writer, nodes[name], encodings)

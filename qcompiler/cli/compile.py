@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     "--stats", type=options.FILE, metavar="FILE", help="Statistics from qcompile calibrate, in place of --data."
 )
 @click.option("--dump-passes", type=options.FILE, metavar="DIR", help="Write the graph as text after each pass.")
-@click.option("--optimized", is_flag=True, help="Write ONNX Runtime's optimised graph, too: loads faster, here only.")
+@options.of_target(
+    "--optimized", is_flag=True, help="onnxruntime: write its optimised graph, too: loads faster, here only."
+)
 @options.threads
 @click.option(
     "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."
@@ -62,7 +65,6 @@ def command(
     recipe: Path | None,
     stats: Path | None,
     dump_passes: Path | None,
-    optimized: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -71,14 +73,16 @@ def command(
 ) -> int:
     """Compile MODEL for each target."""
     check(model, targets)
-    wanted = options.make_recipe(recipe, {**wishes, "shapes": shape})
+    common, special = options.apart(wishes)
+    wanted = options.make_recipe(recipe, {**common, "shapes": shape})
+    recipes = {target: with_options(wanted, target, special, alone=len(targets) == 1) for target in targets}
     statuses, reports = [], []
     for target in targets:
         folder = place(model, target, output, several=len(targets) > 1)
         dump = dump_passes / slug(target) if dump_passes is not None and len(targets) > 1 else dump_passes
         try:
             with Bar(not quiet) as progress:
-                status, report = run(model, target, data, folder, evaluation, wanted, stats, dump, optimized, progress)
+                status, report = run(model, target, data, folder, evaluation, recipes[target], stats, dump, progress)
         except ContractError as error:
             statuses.append(fail(error.exit_status, str(error)))
             continue
@@ -101,7 +105,6 @@ def run(
     recipe: Recipe,
     stats: Path | None,
     dump: Path | None,
-    optimized: bool,
     progress: Any,
 ) -> tuple[int, Report]:
     """Status and report of one target."""
@@ -109,9 +112,23 @@ def run(
 
     result = compiler.compile(
         model, target, data, output=folder, evaluation=evaluation, recipe=recipe, stats=stats, dump_passes=dump,
-        optimized=optimized, progress=progress,
+        progress=progress,
     )  # fmt: skip
     return result.exit_status, result.report
+
+
+def with_options(recipe: Recipe, target: str, given: Mapping[str, Any], *, alone: bool) -> Recipe:
+    """The recipe of one target; of several targets each gets the options that it takes."""
+    from dataclasses import replace
+
+    from qcompiler import backends
+    from qcompiler.backends.base import options_of
+
+    if not given:
+        return recipe
+    taken = options_of(backends.get(target))
+    fitting = {key: value for key, value in given.items() if alone or key in taken}
+    return replace(recipe, options={**recipe.options, **fitting})
 
 
 def check(model: Path, targets: tuple[str, ...]) -> None:

@@ -31,6 +31,23 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to st
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 
 
+def of_target(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that some targets take; it goes into the recipe's `options` (see `apart`)."""
+    return click.option(*names, **attributes, cls=TargetOption)
+
+
+class TargetOption(click.Option):
+    """An option that some targets take."""
+
+
+def apart(wishes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The wishes of every target, and those that were given for some."""
+    command = click.get_current_context().command
+    some = {param.name for param in command.params if isinstance(param, TargetOption)}
+    given = {key: value for key, value in wishes.items() if key in some and value not in (None, (), False)}
+    return {key: value for key, value in wishes.items() if key not in some}, given
+
+
 def make_recipe(file: Path | None, options: Mapping[str, Any]) -> Recipe:
     """The recipe of a file, changed by options; those that were not given (None, empty) change nothing.
 

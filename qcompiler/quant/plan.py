@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -85,8 +84,8 @@ class SitePlan:
     encoding: Encoding | None = None
 
 
-Precision = Literal["int8", "w8", "mixed", "float"]
-"""`mixed` is the precision of a whole model: each of its nodes is one of the others."""
+Precision = str
+"""A name out of a target's table, or `float`. `mixed` is of a whole model: each of its nodes is one of the others."""
 
 
 @dataclass(frozen=True, slots=True)

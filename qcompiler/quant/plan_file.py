@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from qcompiler.errors import DataError
-from qcompiler.quant.plan import BiasOf, NodePlan, Precision, QuantPlan, Site, SitePlan
+from qcompiler.quant.plan import BiasOf, NodePlan, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import QTYPES
 from qcompiler.quant.spec import Encoding, Granularity, PerAxis, PerBlock, PerTensor, QSpec, ScaleKind
 
@@ -33,9 +33,7 @@ def plan_from_json(text: str) -> QuantPlan:
         if data["schema"] != SCHEMA:
             raise DataError(f"plan has schema {data['schema']}, this version reads {SCHEMA}")
         sites = {Site.parse(name): site_from_dict(entry) for name, entry in data["sites"].items()}
-        nodes = {
-            name: NodePlan(cast(Precision, n["precision"]), n["rule"], n["reason"]) for name, n in data["nodes"].items()
-        }
+        nodes = {name: NodePlan(str(n["precision"]), n["rule"], n["reason"]) for name, n in data["nodes"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"not a plan: {error}") from error
     return QuantPlan(sites, nodes)

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qcompiler import ir
 from qcompiler._version import __version__
-from qcompiler.analysis import SessionConfig, Stats, Timing, speedup
-from qcompiler.analysis.session import MODEL, Checked, mark, write_session
+from qcompiler.analysis import Stats, Timing, speedup
 from qcompiler.backends.base import Backend
 from qcompiler.backends.conformance import Conformance
 from qcompiler.data import Source
@@ -20,7 +18,7 @@ from qcompiler.frontend import Frontend
 from qcompiler.quant.plan_file import plan_to_json
 from qcompiler.report.build import backend_lines, finite, node_lines, pass_lines, tensor_lines
 from qcompiler.report.columns import plural
-from qcompiler.report.folder import REPORT, artifacts, output_folder, sha256
+from qcompiler.report.folder import REPORT, artifacts, sha256
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 from qcompiler.report.session_facts import session_facts
 from qcompiler.search.candidates import Candidate
@@ -33,7 +31,6 @@ PLAN, STATS = "plan.json", "stats.npz"
 def assemble(
     frontend: Frontend,
     backend: Backend,
-    variant: str,
     asked: str,
     threads: int,
     candidates: Sequence[Candidate],
@@ -67,10 +64,11 @@ def assemble(
         said.append("accuracy was measured on the calibration samples; give --eval for others")
     said += [f"{f.node} was planned in integers and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
     said += [f"{s.node} runs as {s.runs_as}: {s.rule}" for s in conformance.surprises]
+    said += conformance.notes
     return Report(
         tool={"name": "qcompiler", "version": __version__, "python": platform.python_version()},
         model=describe(frontend),
-        target={"name": backend.spec.name, "variant": variant, "asked": asked, "shipped": shipped.precision},
+        target={"name": backend.spec.name, "variant": backend.variant, "asked": asked, "shipped": shipped.precision},
         calibration={
             "samples": stats.samples if stats is not None else 0,
             "method": shipped.method,
@@ -181,28 +179,15 @@ def peak_rss_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def write(
-    folder: Path, report: Report, shipped: Candidate, stats: Stats | None, config: SessionConfig, *, optimized: bool
-) -> Report:
-    """Writes model, session options, plan, statistics and report; the folder appears whole or not at all.
-
-    The options go into the metadata of the model, too, where they are not the default ones.
+def write(folder: Path, report: Report, shipped: Candidate, stats: Stats | None) -> Report:
+    """Writes plan, statistics and report beside what the backend built.
 
     Returns:
         The report with its artifacts.
-
-    Raises:
-        OutputError: the folder cannot be written.
-        ModelError: ONNX Runtime cannot write its optimised graph.
     """
-    mark(shipped.model, config)
-    with output_folder(folder) as work:
-        ir.save(shipped.model, work / MODEL)
-        backend = report.backend
-        write_session(work, config, Checked(str(backend["version"]), backend["ops"]), optimized=optimized)
-        (work / PLAN).write_text(plan_to_json(shipped.plan), encoding="utf-8")
-        if stats is not None:
-            stats.save(work / STATS)
-        report = replace(report, artifacts=artifacts(work))
-        (work / REPORT).write_text(report.to_json(), encoding="utf-8")
+    (folder / PLAN).write_text(plan_to_json(shipped.plan), encoding="utf-8")
+    if stats is not None:
+        stats.save(folder / STATS)
+    report = replace(report, artifacts=artifacts(folder))
+    (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
     return report

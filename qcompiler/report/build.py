@@ -92,12 +92,14 @@ def backend_lines(name: str, version: str, conformance: Conformance) -> Mapping[
     return {
         "name": name,
         "version": version,
-        "compiled": True,
-        "executed": True,
+        "compiled": conformance.compiled,
+        "executed": conformance.executed,
         "ops": dict(conformance.ops),
         "integer_nodes": conformance.integer_nodes,
         "float_nodes": conformance.float_nodes,
         "boundaries": conformance.boundaries,
         "fallback": [{"node": f.node, "runs_as": f.runs_as, "rule": f.rule} for f in conformance.fallback],
         "findings": [asdict(finding) for finding in conformance.findings],
+        "failures": list(conformance.failures),
+        **conformance.facts,
     }

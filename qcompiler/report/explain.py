@@ -173,10 +173,10 @@ def _source(report: Report, node: NodeLine) -> str:
 
     try:
         target = [str(report.target[key]) for key in ("name", "variant") if report.target.get(key)]
-        spec = backends.get(":".join(target))[0].spec
+        spec = backends.get(":".join(target)).spec
     except UsageError:
         return ""
-    rules = spec.schemes.get(node.precision, ())  # type: ignore[call-overload]
+    rules = spec.schemes.get(node.precision, ())
     decided = [rule.source for rule in rules if rule.name == node.rule]
     decided += [rule.source for rule in spec.float_rules if node.op in rule.ops and rule.reason == node.reason]
     return next(iter(decided), "")

@@ -43,6 +43,17 @@ def output_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+@contextmanager
+def work_folder(path: Path | None) -> Iterator[Path]:
+    """`output_folder(path)`; where nothing is to be left, a folder that vanishes."""
+    if path is None:
+        with tempfile.TemporaryDirectory(prefix="qcompiler-") as work:
+            yield Path(work)
+    else:
+        with output_folder(path) as work:
+            yield work
+
+
 def check_free(path: Path) -> None:
     """Makes sure that `path` may become an output folder.
 

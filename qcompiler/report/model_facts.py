@@ -57,7 +57,7 @@ def model_facts(path: Path, shapes: Mapping[str, str] | None = None) -> Facts:
         "quantized_ops": {op: ops[op] for op in _QDQ if op in ops},
         "given_encodings": len(ready.given),
         "macs": _macs(prepared, macs),
-        "targets": [line for name in backends.names() for line in _shares(ready, backends.get(name)[0], macs)],
+        "targets": [line for name in backends.names() for line in _shares(ready, backends.get(name), macs)],
         "prepared": [_node(node, macs) for node in prepared.all_nodes()],
     }
 

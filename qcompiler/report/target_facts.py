@@ -14,7 +14,7 @@ Facts = dict[str, Any]
 
 def all_targets() -> list[Facts]:
     """Name, summary, variants and precisions of every target; the first variant is the default."""
-    return [_target(backends.get(name)[0].spec) for name in backends.names()]
+    return [_target(backends.get(name).spec) for name in backends.names()]
 
 
 def one_target(name: str) -> Facts:
@@ -23,7 +23,7 @@ def one_target(name: str) -> Facts:
     Raises:
         UsageError: an unknown name or variant.
     """
-    spec = backends.get(name)[0].spec
+    spec = backends.get(name).spec
     return {
         **_target(spec),
         "opset": spec.opset,

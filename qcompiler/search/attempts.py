@@ -71,7 +71,7 @@ class Attempts:
             draft = self.drafter.draft(precision)
             if precision == "mixed" and len(wished) > 1 and not draft.mixes:
                 continue
-            if not draft.quantizes:
+            if not draft.quantizes and precision not in self.drafter.backend.spec.recasts:
                 self.notes.append(f"{precision}: no node of the model qualifies")
             elif self.drafter.prepared.opset < PER_CHANNEL_OPSET:
                 opset = self.drafter.prepared.opset

@@ -35,6 +35,7 @@ class Candidate:
         plan: what it was made from.
         trace: passes that made it from the prepared model.
         placed: how many nodes are float because that is faster.
+        simulated: what ONNX Runtime runs in its place; None for the model itself.
     """
 
     precision: Precision
@@ -44,6 +45,12 @@ class Candidate:
     plan: QuantPlan
     trace: Trace = field(default_factory=Trace)
     placed: int = 0
+    simulated: ir.Model | None = None
+
+    @property
+    def runs(self) -> ir.Model:
+        """What ONNX Runtime runs, to judge it."""
+        return self.model if self.simulated is None else self.simulated
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,14 +176,16 @@ class Drafter:
             *rounding, CorrectBias(stats, draft.aliases),
         ]  # fmt: skip
         plan = pipeline.plan(model, draft.plan, steps)
-        pipeline.graph(model, [Materialise(plan), *self.backend.legalise(plan.nodes), EliminateDead()])
-        return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace)
+        legal = self.backend.legalise(plan, stats, draft.precision)
+        pipeline.graph(model, [Materialise(plan), *legal, EliminateDead()])
+        simulated = self.backend.simulate(model)
+        return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace, simulated=simulated)
 
     def floating(self, original: ir.Model) -> tuple[Candidate, Candidate]:
         """The prepared model in the target's forms, and the model as given: for where nothing quantized is better."""
         pipeline, model = Pipeline(instruments=self.instruments), self.prepared.copy()
         if not any(node.op == "DequantizeLinear" for node in model.all_nodes()):  # no plan speaks of given Q and DQ
-            pipeline.graph(model, self.backend.legalise({}))
+            pipeline.graph(model, self.backend.legalise(QuantPlan(), None, "float"))
         plan = QuantPlan({}, float_nodes(self.prepared))
         fused = Candidate("float", "fused", self.prepared, model, plan, pipeline.trace)
         return fused, Candidate("float", "as given", original, original, QuantPlan({}, float_nodes(original)))

@@ -117,7 +117,7 @@ def judge(
     config = SessionConfig(threads=threads, entries=entries)
     reference = Runner(original, config_of(original, threads))
     runners = {
-        str(i): reference if candidate.model is original else Runner(candidate.model, config)
+        str(i): reference if candidate.model is original else Runner(candidate.runs, config)
         for i, candidate in enumerate(candidates)
     }
     evaluations: Mapping[str, Evaluation] = {}
@@ -136,7 +136,7 @@ def judge(
         judged = judged_of(candidate.precision, evaluation, drop, timings.get("given"), timing)
         broken_at = ""
         if source is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
-            broken_at = name_of_break(candidates[-2].model, candidate.model, source, floor, config)
+            broken_at = name_of_break(candidates[-2].model, candidate.runs, source, floor, config)
         outcomes.append(Outcome(evaluation, drop, timing, judged, broken_at))
     choice = choose([outcome.judged for outcome in outcomes], max_drop, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice)
@@ -192,7 +192,7 @@ def best_method(
     ranges of the same kind differ by 1 dB.
     """
     config = config or SessionConfig()
-    runners = {str(i): Runner(candidate.model, config) for i, candidate in enumerate(candidates)}
+    runners = {str(i): Runner(candidate.runs, config) for i, candidate in enumerate(candidates)}
     found = evaluate(Runner(original, config), runners, First(source, samples))
 
     def quality(i: int) -> float:

@@ -79,6 +79,7 @@ class OpRule:
         absorbs: operators that the target computes inside the node, so that the output is the one behind them.
         stored: the operands must be results that quantized nodes store; a value quantized for its readers will not do.
         conditions: what a node must satisfy besides.
+        computes: what a node of this rule is called in plan and report; int8 or w8 where it is empty.
         source: where this is documented or was measured.
     """
 
@@ -91,6 +92,7 @@ class OpRule:
     absorbs: tuple[str, ...] = ()
     stored: bool = False
     conditions: tuple[Condition, ...] = ()
+    computes: Precision = ""
 
     def operand(self, port: int) -> Operand:
         """What input `port` must be."""
@@ -105,7 +107,7 @@ class OpRule:
     @property
     def precision(self) -> Precision:
         """What a node of this rule is called in plan and report."""
-        return "w8" if self.dynamic else "int8"
+        return self.computes or ("w8" if self.dynamic else "int8")
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ class TargetSpec:
         float_rules: operators that stay float by decision, not for want of a rule.
         needs_data: precisions that need calibration data.
         opset: ONNX opset of the artifact.
+        recasts: precisions that also change the float type of the rest of the graph, so that they are worth making
+            where no value is quantized.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
@@ -138,6 +142,7 @@ class TargetSpec:
     schemes: Mapping[Precision, tuple[OpRule, ...]]
     float_rules: tuple[FloatRule, ...] = ()
     needs_data: frozenset[Precision] = field(default_factory=frozenset)
+    recasts: frozenset[Precision] = field(default_factory=frozenset)
     opset: int = 21
     int16_pairs: bool = False
 

@@ -14,7 +14,7 @@ from tests.backends.qdq import Qdq
 
 
 def offered(model: ir.Model) -> list[tuple[str, ...]]:
-    return [config.disabled_optimizers for config in backends.get("onnxruntime")[0].sessions(model)]
+    return [config.disabled_optimizers for config in backends.get("onnxruntime").sessions(model)]
 
 
 def plain_float() -> ir.Model:
@@ -38,11 +38,11 @@ def test_only_what_can_matter_is_offered(make: Callable[[], ir.Model], names: li
 
 
 def test_the_default_session_is_the_first() -> None:
-    assert backends.get("onnxruntime")[0].sessions(plain_float()) == (SessionConfig(),)
+    assert backends.get("onnxruntime").sessions(plain_float()) == (SessionConfig(),)
 
 
 def test_the_gate_looks_at_the_session_that_it_is_given() -> None:
-    model, backend = traps.skip_norm(), backends.get("onnxruntime")[0]
+    model, backend = traps.skip_norm(), backends.get("onnxruntime")
     without = SessionConfig(disabled_optimizers=("SkipLayerNormFusion",))
     assert "SkipLayerNormalization" in backend.inspect(model, {}).ops
     assert set(backend.inspect(model, {}, without).ops) == {"Add", "LayerNormalization"}

@@ -39,7 +39,7 @@ def made(model: ir.Model, variant: str, precision: str = "int8") -> Candidate:
 
 def calibrated(model: ir.Model, variant: str, precision: str, samples: list[Sample]) -> Candidate:
     """A model compiled for a variant, in one precision, nothing judged."""
-    drafter = Drafter(model, get(f"onnxruntime:{variant}")[0])
+    drafter = Drafter(model, get(f"onnxruntime:{variant}"))
     draft = drafter.draft(precision)  # type: ignore[arg-type]
     stats = collect(model, samples, dict.fromkeys(draft.wanted, (HISTOGRAM,))) if draft.wanted else None
     return drafter.candidate(draft, stats, "minmax", {})
@@ -83,9 +83,9 @@ def test_a_machine_measures_its_own_variant(flags: tuple[str, ...], measured: se
 
 # ---- tables
 def test_every_variant_has_a_backend_with_its_own_table() -> None:
-    specs = {name: get(f"onnxruntime:{name}")[0].spec for name in ("vnni", "avx2", "arm64")}
+    specs = {name: get(f"onnxruntime:{name}").spec for name in ("vnni", "avx2", "arm64")}
     assert list(specs["vnni"].variants) == list(VARIANTS) == list(specs)
-    assert get("onnxruntime") == (get("onnxruntime:vnni")[0], "vnni")
+    assert get("onnxruntime") == get("onnxruntime:vnni")
     assert [spec.int16_pairs for spec in specs.values()] == [False, True, False]
     for name, kinds in (("vnni", {"uint8"}), ("avx2", {"uint8"}), ("arm64", {"int8", "uint8"})):
         activations = [
@@ -176,7 +176,7 @@ def test_signed_activations_run_in_integers(case: str) -> None:
     """On the graph that ONNX Runtime makes where int8 is allowed, as on Arm; the numbers are those of float."""
     body, expected = CASES[case]
     model = graph(body)
-    backend, _ = get("onnxruntime:arm64")
+    backend = get("onnxruntime:arm64")
     candidate = made(model, "arm64")
     seen = backend.inspect(candidate.model, candidate.plan.nodes)
     assert seen.fallback == ()
@@ -215,7 +215,7 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 def test_what_was_not_measured_is_said() -> None:
     folder, recipe = MODELS / "digits_transformer", Recipe().updated({"bench_seconds": 0.2, "samples": 32})
     arm = compile(folder / "model.onnx", "onnxruntime:arm64", folder / "calibration.npz", recipe=recipe).report
-    here = get("onnxruntime:arm64")[0].host
+    here = get("onnxruntime:arm64").host
     if here.modelled:
         assert arm.latency.modelled
         assert arm.latency.speedup is None
@@ -225,9 +225,10 @@ def test_what_was_not_measured_is_said() -> None:
 
 
 def test_a_cache_is_made_on_the_target_alone(tmp_path: Path) -> None:
-    elsewhere = next(name for name in VARIANTS if get(f"onnxruntime:{name}")[0].host.modelled)
+    elsewhere = next(name for name in VARIANTS if get(f"onnxruntime:{name}").host.modelled)
+    recipe = Recipe(options={"optimized": True})
     with pytest.raises(UsageError, match=rf"--optimized: the cache is made on .* not of the kind '{elsewhere}'"):
-        compile(MODELS / "digits_cnn" / "model.onnx", f"onnxruntime:{elsewhere}", output=tmp_path, optimized=True)
+        compile(MODELS / "digits_cnn" / "model.onnx", f"onnxruntime:{elsewhere}", output=tmp_path, recipe=recipe)
 
 
 def test_explanations_are_those_of_the_variant() -> None:
@@ -240,7 +241,7 @@ def test_explanations_are_those_of_the_variant() -> None:
 @pytest.mark.parametrize("variant", ["avx2", "arm64"])
 @pytest.mark.parametrize("name", ["kws_dscnn", "resnet20_cifar10"])
 def test_real_networks(zoo: ModuleType, name: str, variant: str) -> None:
-    entry, (backend, _) = zoo.MODELS[name], get(f"onnxruntime:{variant}")
+    entry, backend = zoo.MODELS[name], get(f"onnxruntime:{variant}")
     samples = [Sample(feed, None, str(i)) for i, feed in enumerate(itertools.islice(entry.calibration(), 32))]
     candidate = calibrated(front(Path(entry.path)).prepared, variant, "int8", samples)
     seen = backend.inspect(candidate.model, candidate.plan.nodes)

@@ -140,7 +140,7 @@ def test_trained_encodings_stay() -> None:
 
 def test_a_candidate_has_less_noise_and_the_statistics_that_fit() -> None:
     model = graph(BODIES["Relu"], constants=CONSTANTS)
-    drafter = Drafter(model, get("onnxruntime")[0])
+    drafter = Drafter(model, get("onnxruntime"))
     draft = drafter.draft("int8")
     stats = Seen({**seen(model).values, **FEED})
     equal, known = drafter.equalized(draft, stats)
@@ -157,7 +157,7 @@ def test_a_candidate_has_less_noise_and_the_statistics_that_fit() -> None:
     def noise(found: ir.Model) -> float:
         return float(np.square(run(found, FEED)[0] - wanted).mean((0, 2, 3))[[1, 2, 5]].max())
 
-    plain = Drafter(model, get("onnxruntime")[0]).candidate(draft, Hidden(stats.values), "minmax", {})
+    plain = Drafter(model, get("onnxruntime")).candidate(draft, Hidden(stats.values), "minmax", {})
     assert noise(candidate.model) < 0.25 * noise(plain.model)
 
 
