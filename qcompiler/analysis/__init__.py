@@ -2,7 +2,7 @@
 
 from qcompiler.analysis.collect import Progress, collect
 from qcompiler.analysis.compare import Comparison, TensorComparison, compare, first_broken
-from qcompiler.analysis.evaluate import Evaluation, evaluate
+from qcompiler.analysis.evaluate import Evaluation, Runs, evaluate, records, sweep
 from qcompiler.analysis.fingerprint import fingerprint
 from qcompiler.analysis.kinds import (
     CHANNEL_RANGE,
@@ -13,10 +13,12 @@ from qcompiler.analysis.kinds import (
     Kind,
 )
 from qcompiler.analysis.latency import Speedup, Timing, measure, measure_each, speedup
+from qcompiler.analysis.measures import Measure, measure_for
 from qcompiler.analysis.metrics import Metric, load_metric
 from qcompiler.analysis.observe import refusals
 from qcompiler.analysis.payload import Payload
 from qcompiler.analysis.profile import NodeTime, node_times
+from qcompiler.analysis.record import Record
 from qcompiler.analysis.run import Runner, SessionConfig
 from qcompiler.analysis.stats import Stats, TensorStats
 from qcompiler.analysis.timing_cache import TimingCache
@@ -30,11 +32,14 @@ __all__ = [
     "Evaluation",
     "HistogramKind",
     "Kind",
+    "Measure",
     "Metric",
     "NodeTime",
     "Payload",
     "Progress",
+    "Record",
     "Runner",
+    "Runs",
     "SessionConfig",
     "Speedup",
     "Stats",
@@ -50,7 +55,10 @@ __all__ = [
     "load_metric",
     "measure",
     "measure_each",
+    "measure_for",
     "node_times",
+    "records",
     "refusals",
     "speedup",
+    "sweep",
 ]

@@ -5,24 +5,35 @@
     class scores          share of rows where both models choose the same class
     anything else         lowest SQNR of the outputs
 
-`metrics` says which output holds class scores, and what a metric is.
+`records` gives what each sample says, `Evaluation` what all of them say together. Records can be made in shards
+anywhere (see `record`): joined in the order of the samples they give the same evaluation, bit for bit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from qcompiler.analysis.collect import Progress
-from qcompiler.analysis.metrics import Array, Metric, class_output, decisions, labels_of, load_metric, measured
-from qcompiler.analysis.run import Runner, is_float
+from qcompiler.analysis.measures import Measure, measure_for
+from qcompiler.analysis.metrics import Array, Metric, load_metric
+from qcompiler.analysis.record import Record, record
 from qcompiler.analysis.tap import known_count, no_samples
 from qcompiler.data import Sample
-from qcompiler.errors import DataError
+from qcompiler.errors import InternalError
 from qcompiler.numerics import SqnrMeter
+
+
+class Runs(Protocol):
+    """Anything that runs a model, `Runner` above all."""
+
+    def run(self, feed: Mapping[str, Array], *, sample: str = "") -> dict[str, Array]:
+        """The outputs of one feed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,30 +41,138 @@ class Evaluation:
     """What a model reaches on some samples.
 
     Attributes:
-        metric: "top-1", "top-1 agreement with float", "lowest output SQNR [dB]", or the name of the user's metric.
-        float_value, value: the metric of the float model and of this one; 1 and inf for a model beside itself.
-        samples: number of samples.
-        output: the output that class scores were read from, "" if none.
-        float_scores, scores: what the values are means of: bool per row for top-1 and agreement, float64 per sample for
-            a user's metric, empty for SQNR. Row i of both is the same row of the same sample.
-        agreement: share of rows where both choose the same class; None without class scores.
-        output_sqnr_db: SQNR of each float output over all samples.
+        measure: what was asked.
+        records: what each sample said, in order.
     """
 
-    metric: str
-    float_value: float
-    value: float
-    samples: int
-    output: str
-    float_scores: Array
-    scores: Array
-    agreement: float | None
-    output_sqnr_db: Mapping[str, float]
+    measure: Measure
+    records: tuple[Record, ...]
+
+    @staticmethod
+    def of(measure: Measure, records: Iterable[Record]) -> Evaluation:
+        """The evaluation that some records make, given in the order of their samples."""
+        return Evaluation(measure, tuple(records))
+
+    def merge(self, other: Evaluation) -> Evaluation:
+        """The evaluation on the samples of both, those of `self` first."""
+        if self.measure != other.measure:
+            raise InternalError(f"{self.metric!r} is merged with {other.metric!r}")
+        return Evaluation(self.measure, self.records + other.records)
+
+    @property
+    def metric(self) -> str:
+        """ "top-1", "top-1 agreement with float", "lowest output SQNR [dB]", or the name of the user's metric."""
+        return self.measure.title
+
+    @property
+    def output(self) -> str:
+        """The output that class scores were read from, "" if none."""
+        return self.measure.output
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self.records)
+
+    @cached_property
+    def float_scores(self) -> Array:
+        """What the metric of the float model is made from; row i of `scores` is the same row of the same sample."""
+        return np.concatenate([one.float_scores for one in self.records])
+
+    @cached_property
+    def scores(self) -> Array:
+        """Bool per row for top-1 and agreement, float64 per sample for a user's metric, empty for SQNR."""
+        return np.concatenate([one.scores for one in self.records])
+
+    @property
+    def float_value(self) -> float:
+        """The metric of the float model: 1 and inf for a model beside itself."""
+        return self.measure.value(self.float_scores) if self.float_scores.size else math.inf
+
+    @property
+    def value(self) -> float:
+        """The metric of this model."""
+        return (
+            self.measure.value(self.scores) if self.scores.size else min(self.output_sqnr_db.values(), default=math.inf)
+        )
+
+    @cached_property
+    def agreement(self) -> float | None:
+        """Share of rows where both choose the same class; None without class scores."""
+        same = np.concatenate([one.same for one in self.records])
+        return float(same.mean()) if same.size else None
+
+    @cached_property
+    def output_sqnr_db(self) -> Mapping[str, float]:
+        """SQNR of each float output over all samples."""
+        powers: dict[str, list[tuple[float, float]]] = {}
+        for one in self.records:
+            for name, power in one.power.items():
+                powers.setdefault(name, []).append(power)
+        return {
+            name: SqnrMeter(total(signal for signal, _ in each), total(noise for _, noise in each)).db
+            for name, each in powers.items()
+        }
+
+
+def total(powers: Iterable[float]) -> float:
+    """The sum, rounded once, so that no order and no split shows; inf where it is too large for a number."""
+    try:
+        return math.fsum(powers)
+    except OverflowError:
+        return math.inf
+
+
+def sweep(
+    reference: Runs,
+    candidates: Mapping[str, Runs],
+    samples: Iterable[Sample],
+    metric: str | Metric | None = None,
+    measure: Measure | None = None,
+) -> Iterator[tuple[Measure, dict[str, Record]]]:
+    """Runs the float model once per sample and each candidate beside it, and gives what was asked and the records.
+
+    Args:
+        reference: the float model.
+        candidates: models with the same inputs and outputs, by any name; read anew for each sample, so one that is
+            taken out of the mapping runs no more.
+        samples: the samples.
+        metric: `package.module:name`, or a function; see above.
+        measure: what to ask, where it is known; else the first sample decides.
+
+    Raises:
+        DataError: labels that do not fit the class scores, a metric that fails, a model that cannot run.
+        UsageError: `metric` names nothing that can be called.
+    """
+    load_metric(metric)
+    for sample in samples:
+        wanted = reference.run(sample.feed, sample=sample.name)
+        measure = measure or measure_for(metric, wanted, sample)
+        float_scores = measure.scores(wanted, wanted, sample)
+        found = {}
+        for name, runs in candidates.items():
+            outputs = runs.run(sample.feed, sample=sample.name)
+            found[name] = record(measure, outputs, wanted, sample, float_scores)
+        yield measure, found
+
+
+def records(
+    reference: Runs,
+    candidate: Runs,
+    samples: Iterable[Sample],
+    metric: str | Metric | None = None,
+    measure: Measure | None = None,
+) -> list[Record]:
+    """The records of one candidate; arguments and errors as for `sweep`.
+
+    A shard of samples that is not the first takes the `measure` of the first.
+    """
+    return [each["it"] for _, each in sweep(reference, {"it": candidate}, samples, metric, measure)]
 
 
 def evaluate(
-    reference: Runner,
-    candidates: Mapping[str, Runner],
+    reference: Runs,
+    candidates: Mapping[str, Runs],
     source: Iterable[Sample],
     *,
     metric: str | Metric | None = None,
@@ -62,107 +181,25 @@ def evaluate(
     """Runs the float model once and each candidate beside it.
 
     Args:
-        reference: the float model.
-        candidates: models with the same inputs and outputs, by any name.
+        reference, candidates, metric: as for `sweep`.
         source: samples.
-        metric: `package.module:name`, or a function; see above.
         progress: called after every sample.
 
     Returns:
         An evaluation for each candidate, under its name.
 
     Raises:
-        DataError: no samples, labels that do not fit the class scores, a metric that fails, a model that cannot run.
+        DataError: no samples, or as for `sweep`.
         UsageError: `metric` names nothing that can be called.
     """
-    measure, title = load_metric(metric)
-    total = known_count(source)
-    judge: _Judge | None = None
-    base, tallies = _Tally(), {name: _Tally() for name in candidates}
-    samples = 0
-    for sample in source:
-        wanted = reference.run(sample.feed, sample=sample.name)
-        if judge is None:
-            judge = _judge(measure, wanted, sample)
-        base.add(judge, wanted, wanted, sample)
-        for name, runner in candidates.items():
-            outputs = runner.run(sample.feed, sample=sample.name)
-            tallies[name].add(judge, outputs, wanted, sample)
-            tallies[name].measure_noise(outputs, wanted)
-        samples += 1
+    count, asked = known_count(source), None
+    found: dict[str, list[Record]] = {name: [] for name in candidates}
+    for done, (measure, each) in enumerate(sweep(reference, candidates, source, metric), 1):
+        asked = measure
+        for name, one in each.items():
+            found[name].append(one)
         if progress is not None:
-            progress(samples, total)
-    if judge is None:
+            progress(done, count)
+    if asked is None:
         raise no_samples(source)
-    if measure is None and judge.chosen:
-        title = "top-1" if judge.labelled else "top-1 agreement with float"
-    elif measure is None:
-        title = "lowest output SQNR [dB]"
-    return {name: tally.result(base, title, judge.chosen or "", samples) for name, tally in tallies.items()}
-
-
-def _judge(measure: Metric | None, outputs: dict[str, Array], sample: Sample) -> _Judge:
-    """What to ask, decided on the first sample."""
-    if measure is not None:
-        return _Judge(measure, None, False)
-    chosen = class_output(outputs)
-    if chosen is None and sample.label is not None:
-        raise DataError(
-            "no output of the model holds class scores to compare labels with",
-            where=sample.name,
-            hint="give --metric package.module:callable",
-        )
-    return _Judge(None, chosen, sample.label is not None)
-
-
-@dataclass(frozen=True, eq=False)
-class _Judge:
-    """What is asked of the outputs of one sample."""
-
-    measure: Metric | None
-    chosen: str | None
-    labelled: bool
-
-    def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> tuple[Array, Array]:
-        """What the metric is a mean of, and for each row whether the decision is that of the float model."""
-        if self.measure is not None:
-            return np.array([measured(self.measure, outputs, sample)]), np.zeros(0, np.bool_)
-        if self.chosen is None:
-            return np.zeros(0), np.zeros(0, np.bool_)
-        float_choice, choice = decisions(wanted[self.chosen]), decisions(outputs[self.chosen])
-        if choice.shape != float_choice.shape:
-            choice = np.full(float_choice.shape, -1)
-        same = (choice == float_choice) & (choice >= 0)
-        return (choice == labels_of(sample, wanted[self.chosen]) if self.labelled else same), same
-
-
-@dataclass(eq=False)
-class _Tally:
-    """One model's results so far."""
-
-    scores: list[Array] = field(default_factory=list)
-    same: list[Array] = field(default_factory=list)
-    meters: dict[str, SqnrMeter] = field(default_factory=dict)
-
-    def add(self, judge: _Judge, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> None:
-        scores, same = judge.scores(outputs, wanted, sample)
-        self.scores.append(scores)
-        self.same.append(same)
-
-    def measure_noise(self, outputs: dict[str, Array], wanted: dict[str, Array]) -> None:
-        for name, array in wanted.items():
-            if is_float(array):
-                got, meter = outputs.get(name), self.meters.get(name, SqnrMeter())
-                if is_float(got) and got.shape == array.shape:
-                    self.meters[name] = meter.update(array, got)
-                else:
-                    self.meters[name] = SqnrMeter(meter.signal, math.inf)
-
-    def result(self, base: _Tally, metric: str, output: str, samples: int) -> Evaluation:
-        sqnr = {name: meter.db for name, meter in self.meters.items()}
-        scores, float_scores, same = (np.concatenate(part) for part in (self.scores, base.scores, self.same))
-        value, float_value = min(sqnr.values(), default=math.inf), math.inf
-        if scores.size:
-            value, float_value = float(scores.mean()), float(float_scores.mean())
-        agreement = float(same.mean()) if same.size else None
-        return Evaluation(metric, float_value, value, samples, output, float_scores, scores, agreement, sqnr)
+    return {name: Evaluation.of(asked, of_one) for name, of_one in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qcompiler.analysis import Runner, evaluate
+from qcompiler.analysis import Evaluation, Runner, evaluate, measure_for, records, sweep
+from qcompiler.analysis.evaluate import total
 from qcompiler.analysis.metrics import class_output, load_metric
 from qcompiler.data import Sample
 from qcompiler.errors import DataError, UsageError
@@ -161,3 +163,35 @@ def test_each_model_runs_once_per_sample() -> None:
 def test_no_samples() -> None:
     with pytest.raises(DataError, match="holds no samples"):
         evaluate(FLOAT, {"a": SECOND}, [])
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 0, 0]])
+def test_shards_give_the_evaluation_of_the_whole(labels: list[Any] | None) -> None:
+    every = samples(labels)
+    whole = evaluate(FLOAT, {"a": SECOND}, every)["a"]
+    measure = measure_for(None, FLOAT.run(every[0].feed), every[0])
+    shards = [records(FLOAT, SECOND, every[start : start + 2], measure=measure) for start in (0, 2)]
+    sent = [pickle.loads(pickle.dumps(shard)) for shard in shards]
+    first, second = (Evaluation.of(pickle.loads(pickle.dumps(measure)), shard) for shard in sent)
+    joined = first.merge(second)
+    assert figures(joined) == figures(whole)
+    assert [record.sample for record in joined.records] == ["s[0]", "s[1]", "s[2]", "s[3]"]
+
+
+def figures(evaluation: Evaluation) -> tuple[Any, ...]:
+    of_scores = evaluation.float_scores.tobytes(), evaluation.scores.tobytes()
+    return evaluation.metric, evaluation.value, evaluation.agreement, dict(evaluation.output_sqnr_db), of_scores
+
+
+def test_a_candidate_that_is_taken_out_runs_no_more() -> None:
+    candidates = {"a": SECOND, "b": FLOAT}
+    seen = []
+    for _, found in sweep(FLOAT, candidates, samples()):
+        seen.append(list(found))
+        candidates.pop("b", None)
+    assert seen == [["a", "b"], ["a"], ["a"], ["a"]]
+
+
+def test_powers_too_large_for_a_number_are_infinite() -> None:
+    assert total([1.7e308] * 3) == math.inf
+    assert total([1e16, 1.0, -1e16]) == 1.0
