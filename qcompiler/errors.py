@@ -6,6 +6,7 @@
     │   ├── ModelError             2   the ONNX file: unreadable, invalid, unsafe
     │   ├── DataError              2   calibration or evaluation data
     │   ├── OutputError            2   the place to write to
+    │   ├── WorkerError            2   the processes or the cluster that the work is given to
     │   └── MissingExtraError      2   an optional package that this request needs
     ├── ContractError              3   the accuracy contract or the conformance gate failed
     └── InternalError              1   a fault of the compiler: please report it
@@ -17,7 +18,7 @@ A message answers three questions: what is wrong, where (file, node, tensor), an
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class QCompilerError(Exception):
@@ -35,10 +36,18 @@ class QCompilerError(Exception):
         self.what, self.where, self.hint = what, where, hint
         super().__init__(what, where, hint)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that an error of a worker process arrives as it was raised."""
+        return _again, (type(self), self.what, self.where, self.hint)
+
     def __str__(self) -> str:
         """One line: `where: what (hint)`."""
         text = f"{self.where}: {self.what}" if self.where else self.what
         return " ".join((f"{text} ({self.hint})" if self.hint else text).split())
+
+
+def _again(kind: type[QCompilerError], what: str, where: str, hint: str) -> QCompilerError:
+    return kind(what, where=where, hint=hint)
 
 
 class UserError(QCompilerError):
@@ -61,6 +70,10 @@ class DataError(UserError):
 
 class OutputError(UserError):
     """The output folder cannot be written."""
+
+
+class WorkerError(UserError):
+    """The worker processes or the cluster cannot do the work."""
 
 
 class MissingExtraError(UserError):

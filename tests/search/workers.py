@@ -1,0 +1,78 @@
+"""What worker processes are asked in tests, and a real cluster to ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from qcompiler.errors import DataError
+
+
+def add(first: int, second: int = 0) -> int:
+    return first + second
+
+
+def who() -> int:
+    return os.getpid()
+
+
+def refuse(name: str) -> None:
+    raise DataError("does not fit", where=name, hint="take another")
+
+
+def once(mark: str, value: int) -> int:
+    """Kills its worker the first time, gives a value the second."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def always_dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nap(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def identity_of(value: Any) -> tuple[int, int, int]:
+    """Which process has the value, whether it is the same object as before, and how much it is."""
+    return os.getpid(), id(value), len(value)
+
+
+@contextmanager
+def dask_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and workers, each a process of its own without a nanny; the address, and the workers."""
+    contact, alone = folder / "scheduler.json", ("--no-dashboard",)
+    there = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    log = (folder / "log").open("wb")
+
+    def start(kind: str, *options: str) -> subprocess.Popen[bytes]:
+        line = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, *alone]
+        return subprocess.Popen(line, stdout=log, stderr=log, cwd=folder, env=there)
+
+    started = [start("scheduler", "--scheduler-file", str(contact), "--host", "127.0.0.1", "--port", "0")]
+    options = ("--scheduler-file", str(contact), "--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
+    try:
+        started += [start("worker", *options) for _ in range(workers)]
+        deadline = time.monotonic() + 60
+        while not contact.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        address = json.loads(contact.read_text())["address"]
+        yield address, started[1:]
+    finally:
+        for process in started:
+            process.kill()
+        for process in started:
+            process.wait()
+        log.close()
