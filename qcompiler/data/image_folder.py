@@ -55,13 +55,13 @@ def image_folder(path: Path, inputs: Sequence[InputInfo]) -> Reader:
     items = _items(recipe)
     table = _table(recipe, info)
 
-    def read() -> Generator[Sample, None, None]:
-        for file, label in items:
+    def read(start: int = 0) -> Generator[Sample, None, None]:
+        for file, label in items[start:]:
             inside = file.is_relative_to(recipe.images)
             name = file.relative_to(recipe.images).as_posix() if inside else file.name
             yield Sample({info.name: _pixels(file, recipe, table)}, label, name)
 
-    return Reader(read, len(items), recipe.labels is not None, f"images of {path.name}")
+    return Reader(read, len(items), recipe.labels is not None, f"images of {path.name}", behind=read)
 
 
 def _table(recipe: ImageRecipe, info: InputInfo) -> Array:

@@ -22,7 +22,7 @@ from qcompiler.data.npz_folder import npz_folder
 from qcompiler.data.python_values import array_mapping, imported, python_values
 from qcompiler.data.reading import reading
 from qcompiler.data.sample import InputInfo, Reader, Source
-from qcompiler.data.source import CheckedSource
+from qcompiler.data.source import CheckedSource, Reopening
 from qcompiler.data.tensor_folder import tensor_folder, tensor_folders
 from qcompiler.errors import DataError, UsageError
 
@@ -60,7 +60,14 @@ def open_source(
     if not inputs:
         raise UsageError("the model takes no inputs, so no data can be fed to it")
     name = str(spec) if isinstance(spec, (str, Path)) else str(getattr(spec, "__name__", "data"))
-    return CheckedSource(_reader(spec, name, inputs), inputs, limit=limit, where=name)
+    again = Reopening(_absolute(name), tuple(inputs), limit) if isinstance(spec, (str, Path)) else None
+    return CheckedSource(_reader(spec, name, inputs), inputs, limit=limit, where=name, again=again)
+
+
+def _absolute(name: str) -> str:
+    """The path of a file or folder from the root; the name of a function as it is."""
+    path = Path(name)
+    return str(path.resolve()) if path.exists() else name
 
 
 def _reader(spec: object, name: str, inputs: Sequence[InputInfo]) -> Reader:

@@ -77,6 +77,7 @@ class Reader:
         has_labels: None if only the first sample tells.
         description: a few words for a report.
         volatile: a program makes the samples, so each reading is checked to give the same ones.
+        behind: starts at the sample of that number without reading those before it; None where it must read them.
     """
 
     read: Callable[[], Generator[Sample, None, None]]
@@ -84,3 +85,4 @@ class Reader:
     has_labels: bool | None
     description: str
     volatile: bool = False
+    behind: Callable[[int], Generator[Sample, None, None]] | None = None

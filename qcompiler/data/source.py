@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
@@ -24,16 +25,47 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 
+@dataclass(frozen=True)
+class Reopening:
+    """What opens a source again, in another process that sees the same files: the arguments of `open_source`.
+
+    Attributes:
+        spec: an absolute path, or `package.module:function`.
+        inputs: of the model.
+        limit: number of samples at most.
+    """
+
+    spec: str
+    inputs: tuple[InputInfo, ...]
+    limit: int | None
+
+
 class CheckedSource:
     """See `sample.Source`.
+
+    Args:
+        reader: gives the samples.
+        inputs: of the model.
+        limit: number of samples at most.
+        where: what errors call the data.
+        again: what opens it in another process; None where it exists in this one only.
 
     Raises:
         DataError: at once if the data is known to be empty; while reading if a sample does not fit the model, some
             samples have labels and some not, nothing comes, or a program gives other samples than it did before.
     """
 
-    def __init__(self, reader: Reader, inputs: Sequence[InputInfo], *, limit: int | None, where: str) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        inputs: Sequence[InputInfo],
+        *,
+        limit: int | None,
+        where: str,
+        again: Reopening | None = None,
+    ) -> None:
         self._reader, self._inputs, self._limit, self._where = reader, tuple(inputs), limit, where
+        self.again = again
         self._digest: str | None = None
         self.description = reader.description
         self.count = reader.count if reader.count is None or limit is None else min(reader.count, limit)
@@ -49,6 +81,19 @@ class CheckedSource:
         else:
             self.has_labels = reader.has_labels
 
+    def behind(self, start: int) -> Iterator[Sample]:
+        """The samples from number `start` on, checked; those before it are read only where there is no other way."""
+        limit = None if self._limit is None else max(0, self._limit - start)
+        jump = self._reader.behind
+        with closing(self._reader.read() if jump is None else jump(start)) as samples:
+            for sample in islice(islice(samples, start if jump is None else 0, None), limit):
+                yield Sample(check_feed(sample.feed, self._inputs, sample.name), sample.label, sample.name)
+
+    @property
+    def jumps(self) -> bool:
+        """Whether `behind` reads nothing else."""
+        return self._reader.behind is not None
+
     def __iter__(self) -> Iterator[Sample]:
         digest = hashlib.sha256() if self._digest is None or self._reader.volatile else None
         seen = False
@@ -59,7 +104,7 @@ class CheckedSource:
                     raise DataError(f"has {has} label, but {others}", where=sample.name)
                 checked = Sample(check_feed(sample.feed, self._inputs, sample.name), sample.label, sample.name)
                 if digest is not None:
-                    _update(digest, checked)
+                    update(digest, checked)
                 seen = True
                 yield checked
         if not seen:
@@ -87,7 +132,8 @@ class CheckedSource:
         return DataError("holds no samples", where=self._where)
 
 
-def _update(digest: _Hash, sample: Sample) -> None:
+def update(digest: _Hash, sample: Sample) -> None:
+    """Adds a sample to a fingerprint."""
     for name in sorted(sample.feed):
         _update_array(digest, name, sample.feed[name])
     if sample.label is not None:

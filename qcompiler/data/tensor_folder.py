@@ -69,7 +69,7 @@ def _sample(folder: Path, inputs: Sequence[InputInfo]) -> Sample:
 def tensor_folder(folder: Path, folders: Sequence[Path], inputs: Sequence[InputInfo]) -> Reader:
     """One sample for each of `folders`; DataError if a file is missing, damaged or does not fit the model."""
 
-    def read() -> Generator[Sample, None, None]:
-        return (_sample(sub, inputs) for sub in folders)
+    def read(start: int = 0) -> Generator[Sample, None, None]:
+        return (_sample(sub, inputs) for sub in folders[start:])
 
-    return Reader(read, len(folders), False, f"ONNX test data in {folder.resolve().name}")
+    return Reader(read, len(folders), False, f"ONNX test data in {folder.resolve().name}", behind=read)

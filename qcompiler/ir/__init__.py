@@ -6,7 +6,7 @@ from qcompiler.ir.dag import dag, reads, topological
 from qcompiler.ir.edit import Editor, Use, editors
 from qcompiler.ir.exporter import export_attribute, export_node
 from qcompiler.ir.graft import declare, drop_input, drop_output, freeze, graft, inline, lazy, lone
-from qcompiler.ir.load import load
+from qcompiler.ir.load import deserialized, load
 from qcompiler.ir.model import Model
 from qcompiler.ir.save import save, serialized
 from qcompiler.ir.skeleton import skeleton
@@ -28,6 +28,7 @@ __all__ = [
     "dag",
     "declare",
     "dense",
+    "deserialized",
     "drop_input",
     "drop_output",
     "editors",

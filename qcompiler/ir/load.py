@@ -7,8 +7,11 @@ is checked before memory is taken for it, since a model may come from anywhere.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 from onnx import ModelProto, TensorProto
 
@@ -18,7 +21,7 @@ from qcompiler.ir.dag import topological
 from qcompiler.ir.functions import inline_functions, walk
 from qcompiler.ir.header import check_header, check_text
 from qcompiler.ir.model import Model
-from qcompiler.ir.weights import describe
+from qcompiler.ir.weights import Held, Lazy, describe
 
 PROTOBUF_LIMIT = (1 << 31) - 1
 
@@ -47,6 +50,16 @@ def load(path: str | os.PathLike[str]) -> Model:
     except ModelError as error:
         where = ": ".join(filter(None, [str(file), error.where]))
         raise ModelError(error.what, where=where, hint=error.hint) from error
+
+
+def deserialized(content: bytes, weights: Mapping[str, npt.NDArray[Any]]) -> Model:
+    """The model that `serialized` gave bytes and weights of, unchecked."""
+    proto = _parse(content)
+
+    def values(tensor: TensorProto) -> Lazy | Held:
+        return Held(weights[tensor.name]) if tensor.data_location == TensorProto.EXTERNAL else Lazy(tensor, None)
+
+    return Model.from_proto(proto, values=values)
 
 
 def _read(file: Path) -> bytes:

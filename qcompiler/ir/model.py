@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from qcompiler.ir.dag import subgraphs
 from qcompiler.ir.exporter import Store, declared, export_graph
-from qcompiler.ir.importer import import_graph, remainder
+from qcompiler.ir.importer import Values, import_graph, remainder
 from qcompiler.ir.weights import Lazy, nbytes, to_proto
 
 ONNX_DOMAIN = ""
@@ -42,13 +42,19 @@ class Model:
     counter: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def from_proto(proto: ModelProto, base_dir: Path | None = None) -> Model:
-        """The model that `proto` describes, unchecked; functions must have been inlined. Weights are not copied."""
+    def from_proto(proto: ModelProto, base_dir: Path | None = None, values: Values | None = None) -> Model:
+        """The model that `proto` describes, unchecked; functions must have been inlined. Weights are not copied.
+
+        Args:
+            base_dir: folder of external data.
+            values: what holds the values of a tensor, in place of the tensor itself.
+        """
         header = ModelProto()
         remainder(proto, header, {"graph", "functions", "opset_import"})
         domains = {o.domain if o.domain != "ai.onnx" else ONNX_DOMAIN: o.version for o in proto.opset_import}
         header.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in domains.items())
-        return Model(import_graph(proto.graph, lambda tensor: Lazy(tensor, base_dir)), header, base_dir)
+        found = values or (lambda tensor: Lazy(tensor, base_dir))
+        return Model(import_graph(proto.graph, found), header, base_dir)
 
     def to_proto(self, store: Store = to_proto) -> ModelProto:
         """The model as one proto; external data stays external.

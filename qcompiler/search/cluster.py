@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from functools import cache, partial
@@ -68,7 +69,10 @@ class Cluster(Crew):
         except TimeoutError as error:
             hint = f"start some: dask worker {self._address}"
             raise WorkerError("the cluster has no workers", where=f"--cluster {self._address}", hint=hint) from error
-        self.width = max(1, sum(self._client.nthreads().values()))
+        hosts = Counter[str]()
+        for worker, threads in self._client.nthreads().items():
+            hosts[str(worker).rpartition(":")[0]] += threads
+        self.width, self.beside = hosts.total(), max(hosts.values())
         self.ahead = 2 * self.width
         try:
             found = self._client.run(environment)

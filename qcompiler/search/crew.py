@@ -43,10 +43,12 @@ class Crew(Executor, ABC):
     Attributes:
         width: how many calls run at once.
         ahead: how many calls `ordered` makes before it waits for the first.
+        beside: how many calls share the memory of one machine.
     """
 
     width: int = 1
     ahead: int = 0
+    beside: int = 1
 
     @abstractmethod
     def share(self, digest: str, value: object) -> Shared:
@@ -56,6 +58,10 @@ class Crew(Executor, ABC):
             digest: hash of its content: equal values have equal ones.
             value: anything that can be pickled; workers get a copy, the process itself does not.
         """
+
+    @abstractmethod
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Has `fn(*args, **kwargs)` done; a handle among `args` stands for its value."""
 
     def ordered(self, function: Callable[..., T], calls: Iterable[Sequence[Any]]) -> Iterator[T]:
         """The result of `function(*call)` for each call, in order; calls that were not reached are dropped.

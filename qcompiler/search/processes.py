@@ -58,7 +58,7 @@ class Processes(Crew):
     """
 
     def __init__(self, workers: int) -> None:
-        self.width, self.ahead = workers, 2 * workers
+        self.width, self.beside, self.ahead = workers, workers, 2 * workers
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="qcompiler-workers-"))
         except OSError as error:
