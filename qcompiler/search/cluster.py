@@ -1,8 +1,12 @@
 """The workers of an existing Dask cluster: `distributed.Client.get_executor()`.
 
-Shared values are scattered to all workers, under names made from the hash of their content. The scheduler makes a call
-again when its worker dies. Sums of floats depend on the runtime's version and on the instructions of the CPU, so a
-worker that differs from this machine in them is refused: the same result everywhere, or none.
+Shared values are scattered under names made from the hash of their content, and Dask takes them to the workers that
+need them. The scheduler makes a call again when its worker dies. It cannot do so where the only copy of a shared value
+died, too (by default it keeps one copy of what no call waits for), so values are kept here, scattered again, and the
+call is made anew.
+
+Sums of floats depend on the runtime's version and on the instructions of the CPU, so a worker that differs from this
+machine in them is refused: the same result everywhere, or none.
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ import logging
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from functools import cache, partial
+from concurrent.futures import Future
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from qcompiler.errors import MissingExtraError, WorkerError
-from qcompiler.search.crew import Crew, Shared
+from qcompiler.search.alike import check, environment
+from qcompiler.search.crew import DEATHS, Crew, Shared
 
 T = TypeVar("T")
 
@@ -25,7 +30,15 @@ ANSWER = 10.0
 """Seconds for the scheduler to answer, and for the first worker to come."""
 PATIENCE = 60.0
 """Seconds without any worker after which the work is given up."""
-PACKAGES = ("qcompiler", "onnxruntime", "onnx", "numpy")
+LOOK = 0.5
+"""Seconds between looks at whether a call is still on its way."""
+
+
+@dataclass(eq=False)
+class _Scattered(Shared):
+    """A value, and the future of Dask that stands for it."""
+
+    value: object = None
 
 
 class Cluster(Crew):
@@ -48,119 +61,172 @@ class Cluster(Crew):
             ) from error
         # it logs lost connections, which are reported here in one line or are no fault at all
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        self._address, client = address, cast(Any, distributed.Client)
+        self._where, client = f"--cluster {address}", cast(Any, distributed.Client)
         try:
-            self._client = client(address, timeout=ANSWER, set_as_default=False)
+            self.client = client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, TimeoutError, ValueError, ImportError) as error:
             hint = "an address is tcp://host:port; dask scheduler prints it"
-            raise WorkerError("no Dask scheduler answers", where=f"--cluster {address}", hint=hint) from error
+            raise WorkerError("no Dask scheduler answers", where=self._where, hint=hint) from error
         try:
-            self._meet()
+            self._meet(address)
         except BaseException:
-            self._client.close()
+            self.client.close()
             raise
-        self._executor = self._client.get_executor(pure=False)
-        self._shared: weakref.WeakValueDictionary[str, Shared] = weakref.WeakValueDictionary()
+        self._executor = self.client.get_executor(pure=False)
+        self._shared: weakref.WeakValueDictionary[str, _Scattered] = weakref.WeakValueDictionary()
+        self._alone_since: float | None = None
 
-    def _meet(self) -> None:
+    def _meet(self, address: str) -> None:
         """Waits for a worker, and asks all that are there what they run."""
         try:
-            self._client.wait_for_workers(1, timeout=ANSWER)
+            self.client.wait_for_workers(1, timeout=ANSWER)
         except TimeoutError as error:
-            hint = f"start some: dask worker {self._address}"
-            raise WorkerError("the cluster has no workers", where=f"--cluster {self._address}", hint=hint) from error
+            hint = f"start some: dask worker {address}"
+            raise WorkerError("the cluster has no workers", where=self._where, hint=hint) from error
         hosts = Counter[str]()
-        for worker, threads in self._client.nthreads().items():
+        for worker, threads in self.client.nthreads().items():
             hosts[str(worker).rpartition(":")[0]] += threads
         self.width, self.beside = hosts.total(), max(hosts.values())
         self.ahead = 2 * self.width
         try:
-            found = self._client.run(environment)
-            self._client.submit(environment, pure=False).result(ANSWER)  # the scheduler takes calls apart, too
+            found = self.client.run(environment)
+            self.client.submit(environment, pure=False).result(ANSWER)  # the scheduler takes calls apart, too
         except (ImportError, RuntimeError, TimeoutError) as error:
             hint = "install the same version on the scheduler and on every worker"
-            raise WorkerError("qcompiler is missing there", where=f"--cluster {self._address}", hint=hint) from error
+            raise WorkerError("qcompiler is missing there", where=self._where, hint=hint) from error
         for worker, other in sorted(found.items()):
             check(environment(), other, str(worker))
 
     def share(self, digest: str, value: object) -> Shared:
         known = self._shared.get(digest)
         if known is None:
-            name = f"qcompiler-{digest}"
-            known = self._shared[digest] = Shared(digest, self._client.scatter({name: value}, broadcast=True)[name])
+            known = self._shared[digest] = _Scattered(digest, value=value)
+            self._scatter(known)
         return known
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        outer: Future[T] = Future()
-        values = [arg.held if isinstance(arg, Shared) else arg for arg in args]
-        inner = self._executor.submit(_do, environment(), fn, *values, **kwargs)
-        # the handles are kept until the call is done
-        inner.add_done_callback(partial(self._ended, outer, args))
-        outer.add_done_callback(lambda future: inner.cancel() if future.cancelled() else None)
-        return outer
+    def _scatter(self, shared: _Scattered) -> None:
+        name = f"qcompiler-{shared.digest}"
+        try:
+            shared.held = self.client.scatter({name: shared.value}, timeout=PATIENCE)[name]
+        except (OSError, TimeoutError) as error:
+            raise self.lost("no worker takes the data") from error
 
-    def wait(self, future: Future[T]) -> T:
-        """The result of a call, or an error once there have been no workers for a while."""
-        alone = monotonic()
-        while True:
-            try:
-                return future.result(1.0)
-            except TimeoutError:
-                if future.done():  # now, or the call itself raised it
-                    return future.result()
-                alone = monotonic() if self._client.nthreads() else alone
-                if monotonic() - alone > PATIENCE:
-                    raise self._lost("no worker is left") from None
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        call = _Call[T](self, fn, args, kwargs)
+        call.send(self._executor)
+        return call
+
+    def look_after(self, call: _Call[Any]) -> None:
+        """Makes a call anew whose shared values were lost.
+
+        Raises:
+            WorkerError: they are lost again and again, or there have been no workers for a while.
+        """
+        scattered = [arg for arg in call.arguments if isinstance(arg, _Scattered)]
+        gone = [shared for shared in scattered if shared.held.status in ("cancelled", "lost")]
+        if gone or call.dropped:
+            call.losses += 1
+            if call.losses > DEATHS:
+                raise self.lost("the data is lost with the workers that hold it, again and again")
+            for shared in gone:
+                self._scatter(shared)
+            call.send(self._executor)
+        if self.client.nthreads():
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = monotonic()
+        elif monotonic() - self._alone_since > PATIENCE:
+            raise self.lost("no worker is left")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leaves the cluster; calls that are not done are dropped."""
         self._executor.shutdown(wait=False)
-        self._client.close()
+        self.client.close()
 
-    def _ended(self, outer: Future[Any], args: tuple[Any, ...], inner: Future[Any]) -> None:
-        if outer.cancelled() or not outer.set_running_or_notify_cancel():
-            return
-        error = CancelledError() if inner.cancelled() else inner.exception()
-        if error is None:
-            outer.set_result(inner.result())
-        elif isinstance(error, CancelledError):
-            outer.set_exception(self._lost("the data was lost with the workers that held it"))
-        elif type(error).__name__ == "KilledWorker":
-            outer.set_exception(self._lost("several workers died at one task"))
-        else:
-            outer.set_exception(error)
-
-    def _lost(self, what: str) -> WorkerError:
+    def lost(self, what: str) -> WorkerError:
+        """What to raise where the cluster is no longer able to do the work."""
         hint = "what was finished is in the journal: the same command goes on from there"
-        return WorkerError(what, where=f"--cluster {self._address}", hint=hint)
+        return WorkerError(what, where=self._where, hint=hint)
 
 
-def environment() -> dict[str, str]:
-    """What the bits of a result depend on."""
-    return dict(_environment())
+class _Call(Future[T]):
+    """A call, and the executor's future for it, which is another one after each loss."""
+
+    def __init__(
+        self, cluster: Cluster, function: Callable[..., T], arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self.cluster, self.function, self.arguments, self.keywords = cluster, function, arguments, keywords
+        self.losses = 0
+        self.dropped = False
+        self._inner: Future[T] | None = None
+
+    def send(self, executor: Any) -> None:
+        """Has the scheduler make the call."""
+        self.dropped = False
+        names = tuple(arg.digest if isinstance(arg, Shared) else "" for arg in self.arguments)
+        values = [arg.held if isinstance(arg, Shared) else arg for arg in self.arguments]
+        before, self._inner = self._inner, executor.submit(
+            _do, environment(), names, self.function, *values, **self.keywords
+        )  # fmt: skip
+        if before is not None:
+            before.cancel()
+        self._inner.add_done_callback(self._ended)
+
+    def cancel(self) -> bool:
+        done = super().cancel()
+        if done and self._inner is not None:
+            self._inner.cancel()
+        return done
+
+    def result(self, timeout: float | None = None) -> T:
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            try:
+                return super().result(LOOK if end is None else max(0.0, min(LOOK, end - monotonic())))
+            except TimeoutError:
+                if self.done():  # just now, or the call itself raised it
+                    return super().result()
+                if end is not None and monotonic() >= end:
+                    raise
+            self.cluster.look_after(self)
+
+    def _ended(self, inner: Future[T]) -> None:
+        if inner is not self._inner or self.done():
+            return
+        if inner.cancelled():
+            self.dropped = True
+            return
+        error = inner.exception()
+        if error is None:
+            self.set_result(inner.result())
+        elif type(error).__name__ == "KilledWorker":
+            self.set_exception(self.cluster.lost("several workers died at one task"))
+        else:
+            self.set_exception(error)
 
 
-@cache
-def _environment() -> tuple[tuple[str, str], ...]:
-    from importlib.metadata import version
-
-    from qcompiler.analysis.cpu import cpu_flags
-
-    return (*((name, version(name)) for name in PACKAGES), ("cpu", " ".join(cpu_flags())))
+# ---- on a worker
+KEPT = 16
+"""Shared values that a worker keeps, the last that were used."""
+_KEPT: dict[str, Any] = {}
 
 
-def check(mine: dict[str, str], others: dict[str, str], worker: str) -> None:
-    """Raises WorkerError where another machine would give other bits."""
-    for name, value in mine.items():
-        if others.get(name) != value:
-            what = f"has {name} {others.get(name)}, this machine {value}"
-            hint = "results must be the same everywhere: use workers like the machine that runs qcompile"
-            raise WorkerError(what, where=f"worker {worker}", hint=hint)
+def _do(wanted: dict[str, str], names: tuple[str, ...], function: Callable[..., T], *values: Any, **keywords: Any) -> T:
+    """One call; the worker may have joined later than the others.
 
-
-def _do(wanted: dict[str, str], function: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
-    """One call, on a worker, which may have joined later than the others."""
+    Dask may take a value away and bring it again. The first object of each name serves, since sessions belong to it.
+    """
     import distributed
 
     check(wanted, environment(), str(distributed.get_worker().address))
-    return function(*arguments, **keywords)
+    first = [_first(name, value) if name else value for name, value in zip(names, values, strict=True)]
+    return function(*first, **keywords)
+
+
+def _first(name: str, value: Any) -> Any:
+    kept = _KEPT.pop(name, value)
+    _KEPT[name] = kept
+    while len(_KEPT) > KEPT:
+        _KEPT.pop(next(iter(_KEPT)), None)
+    return kept

@@ -77,7 +77,7 @@ def test_a_cluster_that_loses_a_worker_in_the_middle_gives_the_same(
     pytest.importorskip("distributed")
     alone = Evaluations(model, source()).evaluate({"a": model})
     with dask_cluster(tmp_path) as (address, started), open_executor(cluster=address) as crew:
-        crew._client.wait_for_workers(2, timeout=30)  # type: ignore[attr-defined]
+        crew.client.wait_for_workers(2, timeout=30)  # type: ignore[attr-defined]
         evaluations, done = Evaluations(model, source(), crew=crew), []
         for shard, found in evaluations.sweep({"a": model}):
             done += found["a"]

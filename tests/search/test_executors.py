@@ -15,11 +15,22 @@ from pathlib import Path
 import pytest
 
 from qcompiler.errors import DataError, MissingExtraError, UsageError, WorkerError
-from qcompiler.search.cluster import check, environment
+from qcompiler.search.alike import check, environment
 from qcompiler.search.executors import InProcess, open_executor
 from qcompiler.search.processes import Processes
 from tests.search import workers
-from tests.search.workers import add, always_dies, dask_cluster, identity_of, nap, once, refuse, who
+from tests.search.workers import (
+    add,
+    always_dies,
+    dask_cluster,
+    identity_of,
+    more_workers,
+    nap,
+    nap_over,
+    once,
+    refuse,
+    who,
+)
 
 
 def alive(pid: int) -> bool:
@@ -128,7 +139,7 @@ def test_workers_do_not_outlive_a_killed_process() -> None:
 def test_a_cluster_gives_the_same_and_survives_the_death_of_a_worker(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     with dask_cluster(tmp_path) as (address, started), open_executor(cluster=address) as crew:
-        crew._client.wait_for_workers(2, timeout=30)  # type: ignore[attr-defined]
+        crew.client.wait_for_workers(2, timeout=30)  # type: ignore[attr-defined]
         handle = crew.share("abc", list(range(1000)))
         assert crew.share("abc", []) is handle
         assert list(crew.ordered(add, ((i, 1) for i in range(20)))) == list(range(1, 21))
@@ -149,7 +160,20 @@ def test_a_cluster_gives_the_same_and_survives_the_death_of_a_worker(tmp_path: P
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("qcompiler.search.cluster.PATIENCE", 0.5)
             with pytest.raises(WorkerError, match="journal"):
-                crew.wait(lost)
+                lost.result()
+
+
+def test_a_shared_value_that_died_with_its_worker_is_handed_out_again(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with dask_cluster(tmp_path, 1) as (address, started), open_executor(cluster=address) as crew:
+        handle = crew.share("abc", list(range(1000)))
+        first = crew.submit(identity_of, handle).result()
+        pending = crew.submit(nap_over, 0.5, handle)
+        started[0].kill()
+        with more_workers(tmp_path):
+            assert pending.result(60) == 1000
+            again = {crew.submit(identity_of, handle).result(60) for _ in range(3)}
+            assert len(again) == 1 and again.pop()[0] != first[0]
 
 
 def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,11 @@ def nap(seconds: float) -> int:
     return os.getpid()
 
 
+def nap_over(seconds: float, value: Any) -> int:
+    time.sleep(seconds)
+    return len(value)
+
+
 def identity_of(value: Any) -> tuple[int, int, int]:
     """Which process has the value, whether it is the same object as before, and how much it is."""
     return os.getpid(), id(value), len(value)
@@ -53,26 +58,34 @@ def identity_of(value: Any) -> tuple[int, int, int]:
 @contextmanager
 def dask_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A scheduler and workers, each a process of its own without a nanny; the address, and the workers."""
-    contact, alone = folder / "scheduler.json", ("--no-dashboard",)
-    there = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    log = (folder / "log").open("wb")
-
-    def start(kind: str, *options: str) -> subprocess.Popen[bytes]:
-        line = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, *alone]
-        return subprocess.Popen(line, stdout=log, stderr=log, cwd=folder, env=there)
-
-    started = [start("scheduler", "--scheduler-file", str(contact), "--host", "127.0.0.1", "--port", "0")]
-    options = ("--scheduler-file", str(contact), "--nthreads", "1", "--no-nanny", "--local-directory", str(folder))
-    try:
-        started += [start("worker", *options) for _ in range(workers)]
+    contact = folder / "scheduler.json"
+    options = ("--scheduler-file", str(contact), "--host", "127.0.0.1", "--port", "0")
+    with processes(folder, "scheduler", 1, *options), more_workers(folder, workers) as started:
         deadline = time.monotonic() + 60
         while not contact.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        address = json.loads(contact.read_text())["address"]
-        yield address, started[1:]
-    finally:
-        for process in started:
-            process.kill()
-        for process in started:
-            process.wait()
-        log.close()
+        yield json.loads(contact.read_text())["address"], started
+
+
+@contextmanager
+def more_workers(folder: Path, number: int = 1) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Workers of one thread, of the cluster in a folder."""
+    options = ("--scheduler-file", str(folder / "scheduler.json"), "--local-directory", str(folder))
+    with processes(folder, "worker", number, *options, "--nthreads", "1", "--no-nanny") as started:
+        yield started
+
+
+@contextmanager
+def processes(folder: Path, kind: str, number: int, *options: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """So many processes of Dask, killed in the end."""
+    there = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    line = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, "--no-dashboard"]
+    with (folder / f"{kind}.log").open("ab") as log:
+        started = [subprocess.Popen(line, stdout=log, stderr=log, cwd=folder, env=there) for _ in range(number)]
+        try:
+            yield started
+        finally:
+            for process in started:
+                process.kill()
+            for process in started:
+                process.wait()
