@@ -83,7 +83,7 @@ def compile(
     from qcompiler.search.judge import judge
     from qcompiler.search.tune import tune
 
-    recipe, tell = recipe or Recipe(), progress or _silent
+    recipe, tell = recipe or Recipe(), progress or silent
     backend = configured(backends.get(target), recipe.options)
     check_precision(backend, recipe, known=data is not None or stats is not None)
     if output is not None:
@@ -182,7 +182,7 @@ def calibrate(
     from qcompiler.report.folder import check_stats_file
     from qcompiler.search.candidates import Drafter
 
-    recipe, tell = recipe or Recipe(), progress or _silent
+    recipe, tell = recipe or Recipe(), progress or silent
     backend = backends.get(target)
     check_stats_file(Path(output))
     frontend = front(Path(model), recipe.fixed_shapes)
@@ -205,7 +205,7 @@ def calibrate(
     return Path(output)
 
 
-def _silent(stage: str, done: int, total: int | None) -> None:
+def silent(stage: str, done: int, total: int | None) -> None:
     """No progress."""
 
 

@@ -17,7 +17,7 @@ from qcompiler.analysis.measures import Measure, measure_for
 from qcompiler.analysis.metrics import Metric, load_metric
 from qcompiler.analysis.observe import refusals
 from qcompiler.analysis.payload import Payload
-from qcompiler.analysis.profile import NodeTime, node_times
+from qcompiler.analysis.profile import NodeTime, node_times, node_times_each
 from qcompiler.analysis.record import Record
 from qcompiler.analysis.run import Runner, SessionConfig
 from qcompiler.analysis.stats import Stats, TensorStats
@@ -57,6 +57,7 @@ __all__ = [
     "measure_each",
     "measure_for",
     "node_times",
+    "node_times_each",
     "records",
     "refusals",
     "speedup",

@@ -143,7 +143,9 @@ def check(model: Path, targets: tuple[str, ...]) -> None:
 
     known = ", ".join(backends.names())
     if not model.exists():
-        near = get_close_matches(str(model), ["calibrate", "inspect", "explain", "compare", "bench", "targets"], 1)
+        near = get_close_matches(
+            str(model), ["calibrate", "inspect", "explain", "compare", "sensitivity", "bench", "targets"], 1
+        )
         raise UsageError("no such file", where=str(model), hint=f"or the command {near[0]}?" if near else "")
     if not targets:
         raise UsageError("is missing: say what to compile for", where="--target", hint=f"known: {known}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from qcompiler._version import __version__
-from qcompiler.cli import bench, calibrate, compare, compile, explain, inspect, targets
+from qcompiler.cli import bench, calibrate, compare, compile, explain, inspect, sensitivity, targets
 from qcompiler.cli.group import QcompileGroup
 
 HELP = """
@@ -20,6 +20,8 @@ Examples:
   qcompile inspect model.onnx                         (what is in it, what would be quantized)
   qcompile explain out --node conv1                   (why this node, why this scale)
   qcompile compare model.onnx out --data calib.npz    (layer by layer, worst first)
+  qcompile sensitivity model.onnx --target onnxruntime --data calib.npz
+                                                      (which parts quantization harms)
 
 \b
 Data (--data, --eval) is one of:
@@ -59,5 +61,5 @@ def main() -> None:
     """See `HELP`."""
 
 
-for module in (compile, calibrate, inspect, explain, compare, bench, targets):
+for module in (compile, calibrate, inspect, explain, compare, sensitivity, bench, targets):
     main.add_command(module.command)

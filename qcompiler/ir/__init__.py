@@ -2,6 +2,7 @@
 
 from onnx_graphsurgeon import Constant, Graph, Node, Tensor, Variable
 
+from qcompiler.ir.cut import Cutter
 from qcompiler.ir.dag import dag, reads, topological
 from qcompiler.ir.edit import Editor, Use, editors
 from qcompiler.ir.exporter import export_attribute, export_node
@@ -16,6 +17,7 @@ from qcompiler.ir.weights import Lazy, array, dense, nbytes
 
 __all__ = [
     "Constant",
+    "Cutter",
     "Editor",
     "Graph",
     "Lazy",

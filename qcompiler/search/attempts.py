@@ -11,9 +11,9 @@ from qcompiler.analysis import Kind, SessionConfig, Stats, TimingCache, collect
 from qcompiler.data import Source
 from qcompiler.quant import Precision
 from qcompiler.search.candidates import Candidate, Draft, Drafter
+from qcompiler.search.costs import measured, unprofitable
 from qcompiler.search.judge import FeedArrays, best_method
 from qcompiler.search.placement import BOUNDARY_NS
-from qcompiler.search.refine import unprofitable
 
 # What method "auto" tries; the statistics are the same for all, so each costs a few runs only.
 TRIED_METHODS = ("auto", "minmax", "percentile")
@@ -77,10 +77,15 @@ class Attempts:
                 opset = self.drafter.prepared.opset
                 self.notes.append(f"{precision}: opset {opset} has no per-channel quantization")
             else:
-                made = self._numbered(self.drafter, draft, self._method)
-                self._method = self._method or (made.method if draft.wanted else "")
+                made = self.numbered(self.drafter, draft)
                 found += [made, *self._placed(made)]
         return found
+
+    def numbered(self, drafter: Drafter, draft: Draft) -> Candidate:
+        """A draft with its numbers: collects what is missing; all drafts get the ranges found best for the first."""
+        made = self._numbered(drafter, draft, self._method)
+        self._method = self._method or (made.method if draft.wanted else "")
+        return made
 
     def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
         """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
@@ -100,9 +105,9 @@ class Attempts:
             return []
         self.tell("profile", 0, None)
         origin, prepared = self.drafter.backend.origin, self.drafter.prepared
-        proposals = unprofitable(prepared, base, self.feeds[0], origin, self.config, BOUNDARIES, self.cache)
+        costs = measured(prepared, base, self.feeds[0], origin, self.config, self.cache)
         found = []
-        for placed in proposals:
+        for placed in unprofitable(costs, BOUNDARIES):
             drafter = replace(self.drafter, placed=placed)
             draft = drafter.draft(base.precision)
             if draft.quantizes and (self.source is not None or self._known(draft.wanted)):

@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.search.placement import BOUNDARY_NS, Value, place
+from qcompiler.search.placement import BOUNDARY_NS, place
+from qcompiler.search.solver import Value
 
 
 def cost(floats: frozenset[str], integer: dict[str, float], floating: dict[str, float], values: list[Value]) -> float:

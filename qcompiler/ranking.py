@@ -1,0 +1,84 @@
+"""Which parts of a model quantization harms, and what each costs and saves: `qcompile sensitivity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qcompiler.compiler import Progress, check_precision, silent
+from qcompiler.recipe import Recipe
+
+if TYPE_CHECKING:
+    from qcompiler.data import Data
+    from qcompiler.search.ranking import Ranking
+
+
+def sensitivity(
+    model: str | Path,
+    target: str,
+    data: Data,
+    *,
+    recipe: Recipe | None = None,
+    stats: str | Path | None = None,
+    use: int = 64,
+    by: str = "sqnr",
+    without: bool = False,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Measures what quantizing each group of nodes alone does to the outputs, and what it costs and saves.
+
+    Args:
+        model, target, data, recipe, stats, progress: as for `compile`; `auto` is the target's first precision.
+        use: how many samples to measure on.
+        by: what to rank by: `sqnr`, `kl` or `metric`.
+        without: measure also what is left when a group alone is float.
+
+    Raises:
+        UserError: input or request cannot be served.
+    """
+    from qcompiler import backends
+    from qcompiler.analysis import SessionConfig, Stats, TimingCache, fingerprint
+    from qcompiler.data import open_source
+    from qcompiler.frontend import front
+    from qcompiler.search.attempts import Attempts
+    from qcompiler.search.candidates import Drafter
+    from qcompiler.search.costs import measured
+    from qcompiler.search.groups import groups_of
+    from qcompiler.search.ranking import Ranking, check_measure, ranked
+    from qcompiler.search.sensitivity import sensitivities
+
+    recipe, tell = recipe or Recipe(), progress or silent
+    backend = backends.get(target)
+    check_precision(backend, recipe, known=True)
+    check_measure(by)
+    tell("prepare", 0, None)
+    frontend = front(Path(model), recipe.fixed_shapes)
+    source = open_source(data, frontend.inputs, limit=recipe.samples)
+    known = None if stats is None else Stats.load(Path(stats))
+    if known is not None:
+        known.check(fingerprint(frontend.prepared))
+    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
+    config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
+    cache = TimingCache.default()
+    attempts = Attempts(
+        drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20, (), config,
+        cache, tell,
+    )  # fmt: skip
+    (precision, *_) = backend.wished(recipe.precision, frontend.prepared, data=True)
+    base = attempts.numbered(drafter, drafter.draft(precision))
+    timed = recipe.bench_seconds > 0 and backend.host.indicative
+    costs = None
+    if timed:
+        tell("profile", 0, None)
+        feed = dict(next(iter(source)).feed)
+        costs = measured(frontend.prepared, base, feed, backend.origin, config, cache)
+    groups = costs.groups if costs is not None else groups_of(frontend.prepared, base)
+    found = sensitivities(
+        base, groups, source, samples=use, memory=recipe.memory_mib << 20, config=config, without=without,
+        loss=by == "metric", metric=recipe.metric, progress=lambda done, total: tell("sensitivity", done, total),
+    )  # fmt: skip
+    samples = use if source.count is None else min(use, source.count)
+    return Ranking(
+        frontend.path.name, backend.spec.name, backend.variant, base.precision, samples, by,
+        "" if costs is None else costs.source, ranked(found, costs, by),
+    )  # fmt: skip

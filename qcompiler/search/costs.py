@@ -1,0 +1,167 @@
+"""What each group costs in its precision and in float: seconds, measured, or modelled where they cannot be.
+
+Measured: the float and the quantized model are profiled in turns on one sample; the times of a group's nodes are added
+up, and the noise of the sum is said beside it. A node of the backend's optimised graph is counted with the node of ours
+whose name, or whose result's name, it has. A float node without a time of its own is computed inside its only reader.
+
+What is moved to float is proposed by `placement` and by `solver`, and confirmed by real runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler import ir
+from qcompiler.analysis import NodeTime, Runner, SessionConfig, TimingCache, node_times_each
+from qcompiler.analysis.observe import observed
+from qcompiler.search.candidates import Candidate
+from qcompiler.search.groups import Group, groups_of, moved_with
+from qcompiler.search.placement import place
+from qcompiler.search.solver import Value
+
+Feed = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one group in one precision, and their noise (half the distance of quartiles, added as squares)."""
+
+    seconds: float
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a candidate's groups cost.
+
+    Attributes:
+        groups: in the order of the graph.
+        quantized, floating: cost by name of the group.
+        values: what passes between the groups.
+        pairs: (a, b): if a is float, b must be float too.
+        source: where the figures come from, for a person.
+    """
+
+    groups: tuple[Group, ...]
+    quantized: Mapping[str, Cost]
+    floating: Mapping[str, Cost]
+    values: tuple[Value, ...]
+    pairs: tuple[tuple[str, str], ...]
+    source: str = "measured"
+
+    @property
+    def movable(self) -> tuple[Group, ...]:
+        """The groups that may be float: those that stand for nodes of the prepared graph."""
+        return tuple(group for group in self.groups if group.prepared)
+
+
+def measured(
+    prepared: ir.Model,
+    candidate: Candidate,
+    feed: Feed,
+    origin: Callable[[str], str],
+    config: SessionConfig,
+    cache: TimingCache,
+) -> Costs:
+    """The costs of a candidate on this machine.
+
+    Args:
+        prepared: the float model.
+        candidate: the quantized one.
+        feed: one sample.
+        origin: our node's name for a name in the backend's optimised graph.
+        config: session settings of both.
+        cache: of the profiles.
+    """
+    models = {"float": prepared, "quantized": candidate.model}
+    times = node_times_each(models, feed, config=config, cache=cache)
+    floating = by_node(times["float"], prepared, origin)
+    quantized = by_node(times["quantized"], candidate.planned, origin)
+    groups = groups_of(prepared, candidate, fused(prepared, floating))
+    return Costs(
+        groups,
+        {group.name: total(quantized, (*group.planned, *group.prepared)) for group in groups},
+        {group.name: total(floating, group.prepared) for group in groups},
+        tuple(values_of(prepared, feed, owner_by_node(groups))),
+        tuple(moved_with(groups, candidate.planned)),
+    )
+
+
+def unprofitable(costs: Costs, boundaries: Sequence[float]) -> list[dict[str, str]]:
+    """Sets of nodes of the prepared graph that had better stay float, each node with the reason.
+
+    Args:
+        costs: of the quantized model.
+        boundaries: costs of a boundary to reckon with, in ns per element; one set for each.
+
+    Returns:
+        The different sets that are not empty and leave something quantized.
+    """
+    movable = {group.name: group for group in costs.movable}
+    integer = {name: costs.quantized[name].seconds for name in movable}
+    floating = {name: costs.floating[name].seconds for name in movable}
+    sets = {place(integer, floating, costs.values, costs.pairs, boundary): None for boundary in boundaries}
+
+    def reason(name: str) -> str:
+        return f"does not pay in integers ({1e6 * integer[name]:.0f} us, {1e6 * floating[name]:.0f} us in float)"
+
+    useful = (moved for moved in sets if moved and len(moved) < len(movable))
+    return [{node: reason(name) for name in movable if name in moved for node in movable[name].prepared}
+            for moved in useful]  # fmt: skip
+
+
+def by_node(times: Mapping[str, NodeTime], named: ir.Model, origin: Callable[[str], str]) -> dict[str, Cost]:
+    """Times by name of the node in `named`; the backend calls nodes by their name or by that of their result."""
+    makers = {tensor.name: node.name for node in named.nodes for tensor in node.outputs if tensor.name}
+    found: dict[str, list[NodeTime]] = defaultdict(list)
+    for raw, time in times.items():
+        name = origin(raw)
+        found[makers.get(name, name)].append(time)
+    return {
+        name: Cost(sum(time.seconds for time in parts), math.hypot(*(time.noise for time in parts)))
+        for name, parts in found.items()
+    }
+
+
+def total(times: Mapping[str, Cost], names: Sequence[str]) -> Cost:
+    """The times of some nodes together, each counted once."""
+    parts = [times[name] for name in dict.fromkeys(names) if name in times]
+    return Cost(sum(part.seconds for part in parts), math.hypot(*(part.noise for part in parts)))
+
+
+def fused(prepared: ir.Model, times: Mapping[str, Cost]) -> dict[str, str]:
+    """The nodes that take no time of their own and have one reader, each with that reader: it computes them."""
+    found: dict[str, str] = {}
+    for node in prepared.nodes:
+        readers = {user.name for tensor in node.outputs for user in tensor.outputs}
+        if node.name not in times and len(readers) == 1:
+            found[node.name] = next(iter(readers))
+    return found
+
+
+def owner_by_node(groups: Sequence[Group]) -> dict[str, str]:
+    """The group of each node of the prepared graph that has one."""
+    return {node: group.name for group in groups for node in group.prepared}
+
+
+def values_of(prepared: ir.Model, feed: Feed, owners: Mapping[str, str]) -> list[Value]:
+    """Every float value of the main graph that passes between groups, with its size on this sample."""
+    tensors = {t.name: t for node in prepared.nodes for t in node.inputs if t.name and not isinstance(t, ir.Constant)}
+    floats = {name: t for name, t in tensors.items() if t.dtype is not None and np.dtype(t.dtype) == np.float32}
+    seen = observed(prepared, floats, show="shape")
+    shapes = Runner(seen.payload, outputs=[o for n, o in seen.outputs.items() if n not in feed]).run(feed)
+    values = []
+    for name, tensor in floats.items():
+        shape = feed[name].shape if name in feed else shapes.get(seen.outputs.get(name, ""))
+        if shape is not None:
+            producer = owners.get(tensor.inputs[0].name, "") if tensor.inputs else ""
+            readers = tuple(dict.fromkeys(owners.get(user.name, "") for user in tensor.outputs))
+            values.append(Value(producer, readers, int(np.prod(shape, dtype=np.int64))))
+    return values

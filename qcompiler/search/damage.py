@@ -1,0 +1,112 @@
+"""What quantization did to a model's outputs, summed over samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qcompiler.analysis import Evaluation, Record, measure_for
+from qcompiler.analysis.measures import Measure
+from qcompiler.analysis.metrics import Array, class_output
+from qcompiler.analysis.record import record
+from qcompiler.analysis.run import is_float
+from qcompiler.data import Sample
+from qcompiler.numerics import SqnrMeter
+from qcompiler.numerics.divergence import divergence
+
+
+@dataclass(frozen=True, eq=False)
+class Damage:
+    """Noise that reached the outputs.
+
+    Attributes:
+        outputs: signal and noise of each float output.
+        divergence: mean KL divergence of the class scores from those of float, in nats; None without class scores.
+    """
+
+    outputs: Mapping[str, SqnrMeter]
+    divergence: float | None = None
+
+    @property
+    def total(self) -> float:
+        """Noise over signal, summed over the outputs; inf where an output is ruined."""
+        return math.fsum(_ratio(meter) for meter in self.outputs.values())
+
+    @property
+    def sqnr_db(self) -> float:
+        """SQNR of the worst output."""
+        return min((meter.db for meter in self.outputs.values()), default=math.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """One sample: what the parts read, and what the float model gives."""
+
+    sample: Sample
+    values: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+@dataclass(eq=False)
+class Tally:
+    """What one group does, as far as samples were seen."""
+
+    outputs: dict[str, SqnrMeter] = field(default_factory=dict)
+    local: SqnrMeter = field(default_factory=SqnrMeter)
+    nats: float = 0.0
+    rows: int = 0
+    records: list[Record] = field(default_factory=list)
+
+    def add(self, found: dict[str, Array], kept: Kept, own: frozenset[str], asked: Asked) -> None:
+        """Adds what a part gave for one sample; `own` are tensors of the group that are no outputs of the model."""
+        wanted, scores = {**kept.values, **kept.outputs}, asked.scores
+        if asked.measure is not None:
+            outputs = {**kept.outputs, **{name: array for name, array in found.items() if name not in own}}
+            before = asked.measure.scores(kept.outputs, kept.outputs, kept.sample)
+            self.records.append(record(asked.measure, outputs, kept.outputs, kept.sample, before))
+        for name, array in found.items():
+            if not is_float(array) or not is_float(wanted.get(name)) or array.shape != wanted[name].shape:
+                continue
+            if name in own:
+                self.local = self.local.update(wanted[name], array)
+            else:
+                self.outputs[name] = self.outputs.get(name, SqnrMeter()).update(wanted[name], array)
+            if name == scores:
+                nats, rows = divergence(wanted[name], array)
+                self.nats, self.rows = self.nats + nats, self.rows + rows
+
+    def damage(self) -> Damage:
+        """At the outputs."""
+        return Damage(dict(self.outputs), self.nats / self.rows if self.rows else None)
+
+    def loss(self, asked: Asked) -> float | None:
+        """Of the metric; None where it was not asked for."""
+        return metric_loss(Evaluation.of(asked.measure, self.records)) if asked.measure and self.records else None
+
+
+@dataclass(eq=False)
+class Asked:
+    """What the float model's first outputs say: which output holds class scores, and what the metric is."""
+
+    metric: str | None = None
+    wanted: bool = False
+    scores: str | None = None
+    measure: Measure | None = None
+
+    def see(self, outputs: dict[str, Array], sample: Sample) -> None:
+        """Takes note of the float model's outputs for a sample."""
+        self.scores = self.scores or class_output(outputs)
+        if self.wanted and self.measure is None:
+            self.measure = measure_for(self.metric, outputs, sample)
+
+
+def _ratio(meter: SqnrMeter) -> float:
+    if meter.noise == 0:
+        return 0.0
+    return meter.noise / meter.signal if meter.signal > 0 else math.inf
+
+
+def metric_loss(evaluation: Evaluation) -> float:
+    """By how much the metric is worse than that of the float model."""
+    return evaluation.float_value - evaluation.value
