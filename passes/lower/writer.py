@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import helper
 
 from qcompiler import ir
-from qcompiler.numerics.affine import quantize
+from qcompiler.passes.lower.codes import axis_of, block_of, codes_of, np_dtype
 from qcompiler.passes.lower.dynamic import Quantized, quantize_dynamic
-from qcompiler.quant import Encoding, PerAxis, QSpec
+from qcompiler.quant import Encoding, QSpec
 
 Key = tuple[int, QSpec, bytes, bytes, bytes]
 
@@ -99,7 +98,7 @@ class Writer:
         return self._dequantize(quantized, tensor, parameters, encoding)
 
     def _constant(self, tensor: ir.Constant, encoding: Encoding, reader: ir.Node) -> ir.Tensor:
-        """An integer initializer in place of `tensor`, and the DequantizeLinear that reads it, before `reader`."""
+        """An initializer of codes in place of `tensor`, and the DequantizeLinear that reads it, before `reader`."""
         codes = self.edit.constant(f"{tensor.name}_q", codes_of(tensor, encoding))
         return self._dequantize(codes, tensor, self._parameters(tensor.name, encoding), encoding, before=reader)
 
@@ -113,20 +112,22 @@ class Writer:
         before: ir.Node | None = None,
     ) -> ir.Tensor:
         """DequantizeLinear behind `quantized`; its output has the type and shape of `like`."""
-        axis = axis_of(encoding)
+        axis, block = axis_of(encoding), block_of(encoding)
         output = outputs or [self.edit.variable(f"{like.name}_dq", np.dtype(np.float32), like.shape)]
         name, attrs = f"{like.name}_dequantize", {} if axis is None else {"axis": axis}
+        if block is not None:
+            attrs["block_size"] = block
         inputs = [quantized, *parameters]
         self.edit.add("DequantizeLinear", inputs, name=name, attrs=attrs, outputs=output, before=before)
         return output[0]
 
     # ---- numbers
     def _parameters(self, name: str, encoding: Encoding) -> list[ir.Tensor]:
-        """Scale and zero point as initializers; equal ones are shared."""
-        return [
-            self._number(f"{name}_scale", encoding.scale),
-            self._number(f"{name}_zero_point", encoding.zero_point.astype(np_dtype(encoding))),
-        ]
+        """Scale and zero point as initializers; equal ones are shared. Zeros of blocks go without saying."""
+        scale = self._number(f"{name}_scale", encoding.scale)
+        if block_of(encoding) is not None and not encoding.zero_point.any():
+            return [scale]
+        return [scale, self._number(f"{name}_zero_point", encoding.zero_point.astype(np_dtype(encoding)))]
 
     def _number(self, hint: str, values: npt.NDArray[Any]) -> ir.Constant:
         """An initializer with these values, made once."""
@@ -140,30 +141,3 @@ class Writer:
         self._kept.append(tensor)
         codes = b"" if encoding.codes is None else encoding.codes.tobytes()
         return id(tensor), encoding.spec, encoding.scale.tobytes(), encoding.zero_point.tobytes(), codes
-
-
-def codes_of(tensor: ir.Constant, encoding: Encoding) -> npt.NDArray[Any]:
-    """Integer codes of a constant."""
-    if encoding.codes is not None:
-        return encoding.codes
-    spec = encoding.spec
-    return quantize(
-        ir.array(tensor),
-        encoding.scale,
-        encoding.zero_point,
-        qmin=spec.low,
-        qmax=spec.high,
-        dtype=np_dtype(encoding),
-        axis=axis_of(encoding),
-    )
-
-
-def axis_of(encoding: Encoding) -> int | None:
-    """The axis along which there is one scale for each index; None where there is one scale in all."""
-    granularity = encoding.spec.granularity
-    return granularity.axis if isinstance(granularity, PerAxis) and encoding.scale.ndim else None
-
-
-def np_dtype(encoding: Encoding) -> np.dtype[Any]:
-    """NumPy type of the codes."""
-    return helper.tensor_dtype_to_np_dtype(encoding.spec.qtype.onnx)

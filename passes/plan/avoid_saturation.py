@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.numerics.affine import quantize
+from qcompiler.passes.lower.codes import axis_of, nearest
 from qcompiler.passes.plan.encode import encode_constant
 from qcompiler.pipeline import PassRecord, PlanPass
-from qcompiler.quant import Encoding, PerAxis, QuantPlan, Site, SitePlan
+from qcompiler.quant import Encoding, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import INT8
 
 INT16 = 32767
@@ -181,12 +181,7 @@ def sums_of(codes: Array) -> npt.NDArray[np.int16]:
 
 def codes_of(values: npt.NDArray[np.float32], encoding: Encoding) -> Array:
     """Integer codes."""
-    if encoding.codes is not None:
-        return encoding.codes
-    spec, axis = encoding.spec, axis_of(encoding)
-    return quantize(
-        values, encoding.scale, encoding.zero_point, qmin=spec.low, qmax=spec.high, dtype=np.int8, axis=axis
-    )
+    return encoding.codes if encoding.codes is not None else nearest(values, encoding)
 
 
 def channels_of(shape: tuple[int, ...], encoding: Encoding) -> Array:
@@ -196,9 +191,3 @@ def channels_of(shape: tuple[int, ...], encoding: Encoding) -> Array:
         return np.broadcast_to(np.int32(0), shape)
     form = [-1 if i == axis else 1 for i in range(len(shape))]
     return np.broadcast_to(np.arange(shape[axis], dtype=np.int32).reshape(form), shape)
-
-
-def axis_of(encoding: Encoding) -> int | None:
-    """The axis along which there is one scale for each index; None where there is one scale in all."""
-    granularity = encoding.spec.granularity
-    return granularity.axis if isinstance(granularity, PerAxis) and encoding.scale.ndim else None

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.numerics.affine import dequantize, quantize
-from qcompiler.passes.lower.writer import axis_of, codes_of
+from qcompiler.numerics.affine import quantize
+from qcompiler.passes.lower.codes import axis_of, codes_of, values_of
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, QuantPlan, Site, SitePlan
@@ -102,7 +102,7 @@ def input_channels(node: ir.Node) -> int:
 def corrected(node: ir.Node, bias: Encoding, weight: Encoding, means: F64) -> npt.NDArray[np.int32]:
     """Codes of the bias minus D E[x]."""
     exact = ir.array(node.inputs[1])
-    stored = dequantize(codes_of(node.inputs[1], weight), weight.scale, weight.zero_point, axis=axis_of(weight))
+    stored = values_of(codes_of(node.inputs[1], weight), weight)
     shift = response(node, stored.astype(np.float64) - exact, means)
     values = ir.array(node.inputs[2]).astype(np.float64)
     limit = MAX_BIAS_CODE * bias.scale.astype(np.float64)

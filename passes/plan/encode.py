@@ -3,7 +3,9 @@
     activation   [low, high] of the method, one per sharing group, from the histogram of the group's root, cut to what
                  its readers can tell apart (`useful_range`); method "auto" counts each value as often as its channel
                  matters to them (`importance`)
-    weight       max |w| of each output channel: scale = max / 127, zero point 0
+    weight       max |w| of each output channel: scale = max / 127, zero point 0; up to 4 bits the clip of least squared
+                 error
+    float types  max |x| on the largest number of the type; of the methods only the percentile cuts values off
 
 Biases follow later (`derive_bias`), when the scales they depend on are final.
 """
@@ -17,19 +19,25 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from onnx import helper
 
 from qcompiler import ir
 from qcompiler.errors import DataError, InternalError
 from qcompiler.numerics.affine import choose_qparams
 from qcompiler.numerics.channel_histogram import ChannelHistogram
+from qcompiler.numerics.float_grid import choose_scale
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.ranges import METHODS
+from qcompiler.numerics.scale_forms import rounded_scale
+from qcompiler.numerics.weights import extremes, float_grid, integer_grid, mse_clip
 from qcompiler.passes.plan.annotate import needs_range
 from qcompiler.passes.plan.bounds import Bounds, bounds, expressible, fits, within
 from qcompiler.passes.plan.importance import Importance, importance
 from qcompiler.passes.plan.useful_range import useful_ranges
 from qcompiler.pipeline import PassRecord, PlanPass
-from qcompiler.quant import Encoding, PerAxis, QSpec, QuantPlan, Site, SitePlan
+from qcompiler.quant import Encoding, PerBlock, PerTensor, QSpec, QuantPlan, Site, SitePlan
+
+FEW_BITS = 4
 
 
 class Ranges(Protocol):
@@ -122,6 +130,8 @@ class Encode(PlanPass):
         name = self.aliases.get(root.tensor, root.tensor)
         method = next((m for p, m in self.methods.items() if fnmatchcase(name, p)), self.method)
         histogram = self.stats.histogram(name)
+        if spec.qtype.kind == "float" and method != "percentile":
+            method = "minmax"
         if method == "auto" and root.tensor in matters:
             channels = self.stats.channels(name, matters[root.tensor].axis)
             histogram = histogram if channels is None else channels.weighted(histogram, matters[root.tensor].channels)
@@ -134,6 +144,8 @@ class Encode(PlanPass):
             raise DataError(error.what, where=name, hint=error.hint) from error
 
     def _bounded(self, root: Site, encoding: Encoding, limit: Bounds) -> Encoding:
+        if encoding.spec.symmetric or encoding.spec.qtype.kind == "float":
+            return encoding  # its grid cannot end at zero: the activation stays a node
         if encoding.method != "given" or self.stats is None or fits(encoding, limit):
             return within(encoding, limit)
         return given_within(encoding, limit, self.stats.histogram(self.aliases.get(root.tensor, root.tensor)).maximum)
@@ -154,15 +166,29 @@ def given_within(encoding: Encoding, limit: Bounds, largest: float) -> Encoding:
 
 
 def affine(low: npt.ArrayLike, high: npt.ArrayLike, spec: QSpec, method: str) -> Encoding:
-    """The encoding of a range."""
-    scale, zero_point = choose_qparams(low, high, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
-    return Encoding(spec, scale, zero_point, method)
+    """The encoding of a range; a grid of floats ends at its larger end."""
+    if spec.qtype.kind == "float":
+        scale = choose_scale(np.maximum(-np.asarray(low), np.asarray(high)), high=spec.qtype.high)
+        zero_point = np.zeros(scale.shape, np.int32)
+    else:
+        scale, zero_point = choose_qparams(low, high, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
+    return Encoding(spec, rounded_scale(scale, spec.scale), zero_point, method)
 
 
 def encode_constant(values: npt.NDArray[np.float32], spec: QSpec) -> Encoding:
-    """The encoding of a constant: its exact extremes, per tensor or per index of an axis."""
+    """The encoding of a constant: its exact extremes, per tensor, per index of an axis, or per block along one.
+
+    Symmetric grids of at most `FEW_BITS` bits are clipped where that makes the squared error of the values less.
+    """
     values = values.astype(np.float32, copy=False)
-    axes: tuple[int, ...] | None = None
-    if isinstance(spec.granularity, PerAxis):
-        axes = tuple(i for i in range(values.ndim) if i != spec.granularity.axis)
-    return affine(values.min(axes, initial=0.0), values.max(axes, initial=0.0), spec, "minmax")
+    shared = spec.granularity
+    axis = None if isinstance(shared, PerTensor) else shared.axis
+    block = shared.size if isinstance(shared, PerBlock) else None
+    low, high = extremes(values, axis, block)
+    kind = spec.qtype.kind
+    if axis is None or spec.qtype.bits > FEW_BITS or not (kind == "float" or (kind == "int" and spec.symmetric)):
+        return affine(low, high, spec, "minmax")
+    dtype = helper.tensor_dtype_to_np_dtype(spec.qtype.onnx)
+    grid = float_grid(spec.qtype.high, dtype) if kind == "float" else integer_grid(spec.low, spec.high)
+    clip = np.maximum(-low, high) * mse_clip(values, axis, grid, block)
+    return affine(-clip, clip, spec, "mse")

@@ -99,7 +99,7 @@ def dequantize(
     block_size: int | None = None,
 ) -> F32:
     """Float32 values of integer `codes`."""
-    spread_scale, zero = _spread(codes.shape, scale, zero_point, axis, block_size)
+    spread_scale, zero = spread(codes.shape, scale, zero_point, axis, block_size)
     # int64 because int32 codes minus a zero point may leave int32.
     steps = codes.astype(np.int64) - zero
     return np.asarray(steps.astype(np.float32) * spread_scale, np.float32)
@@ -117,7 +117,7 @@ def fake_quantize(
 ) -> F32:
     """`dequantize(quantize(x))` without the codes in between; bit for bit the same."""
     steps, _ = _steps(x, scale, zero_point, qmin, qmax, axis, block_size)
-    spread_scale, _ = _spread(x.shape, scale, zero_point, axis, block_size)
+    spread_scale, _ = spread(x.shape, scale, zero_point, axis, block_size)
     # Adding 0 turns -0.0 into the 0.0 that integer codes give.
     return np.asarray((steps.astype(np.float32, copy=False) + np.float32(0)) * spread_scale, np.float32)
 
@@ -132,7 +132,7 @@ def _steps(
     block_size: int | None,
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.int64]]:
     """Saturated whole numbers of steps from zero, in floats, and the zero point shaped to be added to them."""
-    spread_scale, zero = _spread(x.shape, scale, zero_point, axis, block_size)
+    spread_scale, zero = spread(x.shape, scale, zero_point, axis, block_size)
     kind = np.float32 if qmax - qmin < _EXACT_IN_FLOAT32 else np.float64
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.array(np.divide(x.astype(np.float32, copy=False), spread_scale, dtype=kind))
@@ -142,7 +142,7 @@ def _steps(
     return steps, zero
 
 
-def _spread(
+def spread(
     shape: tuple[int, ...], scale: F32, zero_point: npt.ArrayLike, axis: int | None, block_size: int | None
 ) -> tuple[F32, npt.NDArray[np.int64]]:
     """Scale and zero point reshaped so that they broadcast over a tensor of `shape`."""

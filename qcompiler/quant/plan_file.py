@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import zlib
+from base64 import b64decode, b64encode
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler.errors import DataError
 from qcompiler.quant.plan import BiasOf, NodePlan, QuantPlan, Site, SitePlan
@@ -34,7 +38,7 @@ def plan_from_json(text: str) -> QuantPlan:
             raise DataError(f"plan has schema {data['schema']}, this version reads {SCHEMA}")
         sites = {Site.parse(name): site_from_dict(entry) for name, entry in data["sites"].items()}
         nodes = {name: NodePlan(str(n["precision"]), n["rule"], n["reason"]) for name, n in data["nodes"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise DataError(f"not a plan: {error}") from error
     return QuantPlan(sites, nodes)
 
@@ -57,8 +61,8 @@ def site_to_dict(decision: SitePlan) -> dict[str, Any]:
         encoding = decision.encoding
         found["encoding"] = {
             "spec": spec_to_dict(encoding.spec),
-            "scale": encoding.scale.tolist(),
-            "zero_point": encoding.zero_point.tolist(),
+            "scale": array_to_json(encoding.scale),
+            "zero_point": array_to_json(encoding.zero_point),
             "method": encoding.method,
         }
     return found
@@ -79,11 +83,29 @@ def site_from_dict(entry: dict[str, Any]) -> SitePlan:
         if encoding is None
         else Encoding(
             spec_from_dict(encoding["spec"]),
-            np.asarray(encoding["scale"], np.float32),
-            np.asarray(encoding["zero_point"], np.int32),
+            array_from_json(encoding["scale"], np.dtype("<f4")),
+            array_from_json(encoding["zero_point"], np.dtype("<i4")),
             encoding["method"],
         ),
     )
+
+
+def array_to_json(values: npt.NDArray[Any]) -> Any:
+    """Numbers as a list; those of blocks, which are many, as their bytes in base64 beside the shape."""
+    if values.ndim < 2:
+        return values.tolist()
+    little = values.astype(values.dtype.newbyteorder("<"), order="C")
+    return {"shape": list(values.shape), "base64": b64encode(zlib.compress(little.tobytes())).decode("ascii")}
+
+
+def array_from_json(entry: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Inverse of `array_to_json`; `dtype` is little-endian."""
+    native = dtype.newbyteorder("=")
+    if not isinstance(entry, dict):
+        return np.asarray(entry, native)
+    size = math.prod(entry["shape"]) * dtype.itemsize
+    raw = zlib.decompressobj().decompress(b64decode(entry["base64"], validate=True), size + 1)
+    return np.frombuffer(raw, dtype).reshape(entry["shape"]).astype(native)
 
 
 def spec_to_dict(spec: QSpec) -> dict[str, Any]:

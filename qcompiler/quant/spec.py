@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from qcompiler.quant.qtype import QType
 
-ScaleKind = Literal["f32", "f16", "pow2", "e8m0"]
+ScaleKind = Literal["f32", "f16", "pow2", "e8m0", "e4m3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PerBlock:
     size: int
 
     def __str__(self) -> str:
-        return f"blocks of {self.size} along axis {self.axis}"
+        return f"block of {self.size} along axis {self.axis}"
 
 
 Granularity = PerTensor | PerAxis | PerBlock
@@ -76,20 +76,21 @@ class QSpec:
         return int(self.qtype.high)
 
     def __str__(self) -> str:
-        words = [str(self.qtype), "symmetric" if self.symmetric else "asymmetric", f"per {self.granularity}"]
+        symmetry = "" if self.qtype.kind == "float" else " symmetric" if self.symmetric else " asymmetric"
+        words = [f"{self.qtype}{symmetry}", f"per {self.granularity}"]
         return " ".join(words + (["dynamic"] if self.dynamic else []))
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """The numbers of one quantized value: `x ~ (code - zero_point) * scale`.
+    """The numbers of one quantized value: `x ~ (code - zero_point) * scale`; float types have zero point 0.
 
     Attributes:
         spec: the kind.
-        scale: float32, rank 0 for per-tensor, rank 1 for per-axis.
+        scale: float32, rank 0 for per-tensor, rank 1 for per-axis, of the rank of the tensor for blocks.
         zero_point: int32, same shape as `scale`.
         method: how the range was chosen (`minmax`, `mse`, `given`, ...).
-        codes: integer codes of a constant whose rounding was optimised; None means nearest.
+        codes: codes of a constant whose rounding was optimised; None means nearest.
     """
 
     spec: QSpec

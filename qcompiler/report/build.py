@@ -43,7 +43,7 @@ def node_lines(model: ir.Model, plan: QuantPlan) -> tuple[NodeLine, ...]:
 
 
 def tensor_lines(plan: QuantPlan, stats: Stats | None) -> tuple[TensorLine, ...]:
-    """One line for every stored value; per-axis scales are lists."""
+    """One line for every stored value; per-axis scales are lists, of scales of blocks the extremes."""
     return tuple(tensor_line(site, decision, stats) for site, decision in plan.quantized())
 
 
@@ -53,14 +53,16 @@ def tensor_line(site: Site, decision: SitePlan, stats: Stats | None) -> TensorLi
     encoding = decision.encoding
     if encoding is None:
         return TensorLine(site.tensor, str(site), str(decision.choice), "dynamic", [], [], None, decision.why)
-    whole = encoding.scale.ndim == 0
+    scale, zero_point = (
+        [a.min().item(), a.max().item()] if a.ndim > 1 else a.tolist() for a in (encoding.scale, encoding.zero_point)
+    )
     return TensorLine(
         site.tensor,
         str(site),
         str(encoding.spec),
         encoding.method,
-        float(encoding.scale) if whole else [float(s) for s in encoding.scale],
-        int(encoding.zero_point) if whole else [int(z) for z in encoding.zero_point],
+        scale,
+        zero_point,
         sqnr(site, decision, stats),
         decision.why,
     )
@@ -71,7 +73,7 @@ def sqnr(site: Site, decision: SitePlan, stats: Stats | None) -> float | None:
     encoding = decision.encoding
     if stats is None or encoding is None or not isinstance(encoding.spec.granularity, PerTensor):
         return None
-    if site.tensor not in stats:
+    if site.tensor not in stats or encoding.spec.qtype.kind != "int":
         return None
     try:
         histogram = stats.histogram(site.tensor)

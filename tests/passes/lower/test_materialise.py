@@ -12,8 +12,8 @@ from onnx import numpy_helper
 from qcompiler import ir
 from qcompiler.errors import InternalError
 from qcompiler.numerics.affine import fake_quantize
+from qcompiler.passes.lower.codes import axis_of
 from qcompiler.passes.lower.materialise import Materialise
-from qcompiler.passes.lower.writer import axis_of
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant import Encoding, QuantPlan, Site
 from tests.graphs import run, session

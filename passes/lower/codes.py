@@ -1,0 +1,68 @@
+"""What is stored of a constant, by its encoding: codes of any type and granularity, and the values they stand for.
+
+integer types     `numerics.affine`
+float types       `numerics.float_grid`
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import helper
+
+from qcompiler import ir
+from qcompiler.errors import InternalError
+from qcompiler.numerics.affine import dequantize, quantize
+from qcompiler.numerics.float_grid import dequantize_float, quantize_float
+from qcompiler.quant import Encoding, PerAxis, PerBlock
+
+
+def codes_of(tensor: ir.Constant, encoding: Encoding) -> npt.NDArray[Any]:
+    """Codes of a constant."""
+    return encoding.codes if encoding.codes is not None else nearest(ir.array(tensor), encoding)
+
+
+def nearest(values: npt.NDArray[np.floating[Any]], encoding: Encoding) -> npt.NDArray[Any]:
+    """Codes of values, each the nearest one."""
+    spec, dtype = encoding.spec, np_dtype(encoding)
+    axis, block = axis_of(encoding), block_of(encoding)
+    if spec.qtype.kind == "float":
+        high = spec.qtype.high
+        return quantize_float(values, encoding.scale, high=high, dtype=dtype, axis=axis, block_size=block)
+    return quantize(
+        values, encoding.scale, encoding.zero_point,
+        qmin=spec.low, qmax=spec.high, dtype=dtype, axis=axis, block_size=block,
+    )  # fmt: skip
+
+
+def values_of(codes: npt.NDArray[Any], encoding: Encoding) -> npt.NDArray[np.float32]:
+    """The values that codes stand for."""
+    axis, block = axis_of(encoding), block_of(encoding)
+    if encoding.spec.qtype.kind == "float":
+        return dequantize_float(codes, encoding.scale, axis=axis, block_size=block)
+    return dequantize(codes, encoding.scale, encoding.zero_point, axis=axis, block_size=block)
+
+
+def axis_of(encoding: Encoding) -> int | None:
+    """The axis along which scales differ; None where there is one scale in all."""
+    granularity = encoding.spec.granularity
+    return granularity.axis if isinstance(granularity, PerAxis | PerBlock) and encoding.scale.ndim else None
+
+
+def block_of(encoding: Encoding) -> int | None:
+    """How many values along the axis share a scale; None where there is no block."""
+    granularity = encoding.spec.granularity
+    return granularity.size if isinstance(granularity, PerBlock) and encoding.scale.ndim else None
+
+
+def np_dtype(encoding: Encoding) -> np.dtype[Any]:
+    """NumPy type of the codes.
+
+    Raises:
+        InternalError: ONNX has no such type.
+    """
+    if not encoding.spec.qtype.onnx:
+        raise InternalError(f"ONNX has no type {encoding.spec.qtype}")
+    return helper.tensor_dtype_to_np_dtype(encoding.spec.qtype.onnx)
