@@ -90,7 +90,8 @@ def compile(
         check_free(Path(output))
 
     tell("prepare", 0, None)
-    frontend = front(Path(model), recipe.fixed_shapes, None if dump_passes is None else Path(dump_passes))
+    dump = None if dump_passes is None else Path(dump_passes)
+    frontend = front(Path(model), recipe.fixed_shapes, dump, backend.spec.lacks)
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     known = None if stats is None else Stats.load(Path(stats))
@@ -185,7 +186,7 @@ def calibrate(
     recipe, tell = recipe or Recipe(), progress or silent
     backend = backends.get(target)
     check_stats_file(Path(output))
-    frontend = front(Path(model), recipe.fixed_shapes)
+    frontend = front(Path(model), recipe.fixed_shapes, lacks=backend.spec.lacks)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
     drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
     wanted: dict[str, tuple[Kind, ...]] = {}

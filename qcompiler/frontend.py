@@ -13,6 +13,7 @@ from qcompiler import ir
 from qcompiler.data import InputInfo
 from qcompiler.errors import OutputError
 from qcompiler.passes.fusion import fusion_rules
+from qcompiler.passes.fusion.expand_operators import ExpandOperators
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
 from qcompiler.passes.prepare import parse_shape, prepare, simplify_passes
 from qcompiler.pipeline import Instrument, Pipeline
@@ -50,13 +51,19 @@ class Frontend:
         ]
 
 
-def front(path: Path, shapes: Mapping[str, str] | None = None, dump: Path | None = None) -> Frontend:
+def front(
+    path: Path,
+    shapes: Mapping[str, str] | None = None,
+    dump: Path | None = None,
+    lacks: frozenset[str] = frozenset(),
+) -> Frontend:
     """Loads and prepares a model.
 
     Args:
         path: an ONNX file.
         shapes: values of dynamic dimensions ("batch": "1"), or shapes of inputs ("input": "1x3x224x224").
         dump: folder for the text of the graph after each pass that changed it.
+        lacks: operators that the target has no form for.
 
     Raises:
         ModelError: the file is unreadable, invalid or unsafe.
@@ -70,6 +77,8 @@ def front(path: Path, shapes: Mapping[str, str] | None = None, dump: Path | None
     adopt = AdoptQdq()
     pipeline.graph(model, [adopt])
     pipeline.fixpoint(model, fusion_rules())
+    if lacks:
+        pipeline.graph(model, [ExpandOperators(lacks)])
     pipeline.fixpoint(model, simplify_passes())
     return Frontend(path, original, model, adopt.given, pipeline)
 

@@ -1,8 +1,9 @@
 """Plan v0: which nodes compute in integers on the target, and which sites that quantizes.
 
 The set of nodes is that of `region`; this file states what follows from it. A quantized node stores its result once,
-for all readers. A value from a float producer is stored for its quantized uses alone, all with the encoding of the
-first of them, so that float readers keep the float value.
+for all readers. A value from a float producer is stored for its quantized uses alone, all of a kind with the encoding
+of the first of them, so that float readers keep the float value. A use that needs another kind than the one stored gets
+a pair of its own behind the stored value: a conversion.
 """
 
 from __future__ import annotations
@@ -80,19 +81,20 @@ def decide(region: Region, given: Given) -> Mapping[Site, SitePlan]:
 def sites(region: Region) -> Iterator[tuple[Site, SitePlan]]:
     """Each site with its decision, nothing given."""
     nodes = [node for node in region.model.nodes if node.name in region.rules]
-    first: dict[tuple[int, bool], Site] = {}
+    first: dict[tuple[int, QSpec], Site] = {}
     for node in nodes:
         rule = region.rules[node.name]
         for port, tensor in enumerate(node.inputs):
-            if isinstance(rule.operand(port), Activation) and not isinstance(tensor, ir.Constant):
-                first.setdefault((id(tensor), rule.dynamic), Site(tensor.name, node.name, port))
+            operand = rule.operand(port)
+            if isinstance(operand, Activation) and not isinstance(tensor, ir.Constant):
+                first.setdefault((id(tensor), operand.options[0]), Site(tensor.name, node.name, port))
     for node in nodes:
         yield from _inputs(region, node, region.rules[node.name], first)
         yield from _outputs(region, node, region.rules[node.name])
 
 
 def _inputs(
-    region: Region, node: ir.Node, rule: OpRule, first: Mapping[tuple[int, bool], Site]
+    region: Region, node: ir.Node, rule: OpRule, first: Mapping[tuple[int, QSpec], Site]
 ) -> Iterator[tuple[Site, SitePlan]]:
     for port, tensor in enumerate(node.inputs):
         operand = rule.operand(port)
@@ -106,8 +108,8 @@ def _inputs(
         elif isinstance(operand, Weight):
             options = tuple(along(spec, channel_axis(node)) for spec in operand.options)
             yield use, SitePlan(options, options[0], rule.name, f"weight of {node.name}")
-        elif rule.dynamic or region.source(tensor) is None:
-            leader = first.get((id(tensor), rule.dynamic), use)
+        elif stored_at(region, node, port) == use:
+            leader = first.get((id(tensor), operand.options[0]), use)
             why = f"read by {node.op} {node.name}"
             same_as = None if leader == use else leader
             yield use, SitePlan(operand.options, operand.options[0], rule.name, why, same_as=same_as)
@@ -133,9 +135,32 @@ def _outputs(region: Region, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site
 
 
 def stored_at(region: Region, node: ir.Node, port: int) -> Site:
-    """The site of what `node` reads at `port`: the tensor where a quantized node stores it, else this use."""
-    tensor = node.inputs[port]
-    return Site(tensor.name, node.name, port) if region.source(tensor) is None else Site(tensor.name)
+    """The site of what `node` reads at `port`: the tensor where a quantized node stores it as needed, else this use."""
+    tensor, operand = node.inputs[port], region.rules[node.name].operand(port)
+    stored = stored_kind(region, tensor)
+    fits = stored is not None and (not isinstance(operand, Activation) or stored in operand.options)
+    return Site(tensor.name) if fits else Site(tensor.name, node.name, port)
+
+
+def stored_kind(region: Region, tensor: ir.Tensor) -> QSpec | None:
+    """The kind that a quantized node stores a value as; None where none stores it."""
+    kinds: list[tuple[QSpec, ...]] = []
+    while (node := region.source(tensor)) is not None:
+        rule = region.rules[node.name]
+        operand: Operand | Output = rule.output
+        if isinstance(operand, Same | Scaled):
+            tensor, operand = node.inputs[operand.port], rule.operand(operand.port)
+            assert isinstance(operand, Activation)
+            kinds.append(operand.options)
+            continue
+        assert isinstance(operand, Activation)
+        kinds.append(operand.options)
+        break
+    # what moves values takes them as they are stored, if it can
+    found: QSpec | None = None
+    for options in reversed(kinds):
+        found = found if found in options else options[0]
+    return found
 
 
 def along(spec: QSpec, axis: int) -> QSpec:

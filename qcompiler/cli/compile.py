@@ -45,6 +45,20 @@ if TYPE_CHECKING:
 @options.of_target(
     "--optimized", is_flag=True, help="onnxruntime: write its optimised graph, too: loads faster, here only."
 )
+@options.of_target(
+    "--emulate",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="qnn: run the binary on N samples in emulation.  [default: 8]",
+)
+@options.of_target(
+    "--allow", multiple=True, metavar="PATTERN",
+    help="qnn: nodes that may run on the CPU, or in float16 against the plan; repeatable.",
+)  # fmt: skip
+@options.of_target(
+    "--a16", multiple=True, metavar="PATTERN", help="qnn: nodes with 16-bit activations in precision mixed; repeatable."
+)
+@options.of_target("--embed", is_flag=True, help="qnn: one ONNX file that holds the binary.")
 @options.threads
 @click.option(
     "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."

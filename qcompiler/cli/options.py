@@ -44,7 +44,7 @@ def apart(wishes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The wishes of every target, and those that were given for some."""
     command = click.get_current_context().command
     some = {param.name for param in command.params if isinstance(param, TargetOption)}
-    given = {key: value for key, value in wishes.items() if key in some and value not in (None, (), False)}
+    given = {k: v for k, v in wishes.items() if k in some and v is not None and v is not False and v != ()}
     return {key: value for key, value in wishes.items() if key not in some}, given
 
 

@@ -155,6 +155,8 @@ def _nodes(report: Report, folder: str, shown: int) -> Iterator[Line]:
     for text in fallback[:shown]:
         yield from (Line(line, "bad") for line in wrapped("  ", text))
     yield from _more(len(fallback) - shown, "node", folder)
+    for text in backend.get("failures") or ():
+        yield from (Line(line, "bad") for line in wrapped("  gate failed: ", text))
     groups = stayed_float(report.nodes) if planned else []
     if groups:
         yield Line("stayed float:")
@@ -208,5 +210,13 @@ def _notes(report: Report, shown: int) -> Iterator[Line]:
 
 def _artifacts(report: Report, folder: str) -> Iterator[Line]:
     if folder:
-        files = [f"{artifact.path} ({size(artifact.bytes)})".replace(" ", NO_BREAK) for artifact in report.artifacts]
-        yield from map(Line, wrapped(f"written to {folder}: ", ", ".join([*files, "report.json"])))
+        inside: dict[str, list[int]] = {}
+        for artifact in report.artifacts:
+            top, slash, _ = artifact.path.partition("/")
+            inside.setdefault(top + slash, []).append(artifact.bytes)
+        files = [
+            f"{name} ({plural(len(sizes), 'file') + ', ' if name.endswith('/') else ''}{size(sum(sizes))})"
+            for name, sizes in inside.items()
+        ]
+        words = [file.replace(" ", NO_BREAK) for file in files]
+        yield from map(Line, wrapped(f"written to {folder}: ", ", ".join([*words, "report.json"])))

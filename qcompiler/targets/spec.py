@@ -133,6 +133,7 @@ class TargetSpec:
         opset: ONNX opset of the artifact.
         recasts: precisions that also change the float type of the rest of the graph, so that they are worth making
             where no value is quantized.
+        lacks: operators that it has no form for, in integers or float; `ExpandOperators` writes out what it can.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
@@ -143,6 +144,7 @@ class TargetSpec:
     float_rules: tuple[FloatRule, ...] = ()
     needs_data: frozenset[Precision] = field(default_factory=frozenset)
     recasts: frozenset[Precision] = field(default_factory=frozenset)
+    lacks: frozenset[str] = field(default_factory=frozenset)
     opset: int = 21
     int16_pairs: bool = False
 

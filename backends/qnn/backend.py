@@ -1,0 +1,125 @@
+"""The QNN backend: the table of the chips asked for, the rewrites before it, the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qcompiler import ir
+from qcompiler.analysis import SessionConfig
+from qcompiler.backends.base import Conditioning, Host, Job
+from qcompiler.backends.conformance import Conformance
+from qcompiler.backends.qnn.compile import Settings
+from qcompiler.backends.qnn.conditions import named
+from qcompiler.backends.qnn.float16 import Float16Islands
+from qcompiler.backends.qnn.gate import gate
+from qcompiler.backends.qnn.runtime import versions
+from qcompiler.backends.qnn.socs import Soc, parse
+from qcompiler.backends.qnn.spec import table
+from qcompiler.errors import UsageError
+from qcompiler.passes.condition.norm_bias import NormBias
+from qcompiler.passes.plan.encode import Ranges
+from qcompiler.pipeline import GraphPass
+from qcompiler.quant import Precision, QuantPlan
+from qcompiler.targets import TargetSpec
+
+HOST = Host("latency is not measured: there is no Hexagon processor here", indicative=False)
+
+
+@dataclass(frozen=True)
+class Qnn:
+    """See `qcompiler.backends.base.Backend`.
+
+    Attributes:
+        variant: chips, by name, number or architecture, with commas between.
+        emulate: how many samples the binary is run on in emulation.
+        allow: patterns of nodes that may run on the CPU, or in float16 against the plan.
+        a16: patterns of nodes that get 16-bit activations in precision mixed.
+        embed: one ONNX file that holds the binary.
+    """
+
+    variant: str = "sm8650"
+    emulate: int = 8
+    allow: tuple[str, ...] = ()
+    a16: tuple[str, ...] = ()
+    embed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.emulate < 0:
+            raise UsageError("must not be negative", where="--emulate")
+
+    @property
+    def socs(self) -> tuple[Soc, ...]:
+        """The chips."""
+        return parse(self.variant)
+
+    @property
+    def arch(self) -> int:
+        """The lowest of their architectures: what it cannot do is done for none of them."""
+        return min(soc.arch for soc in self.socs)
+
+    @property
+    def spec(self) -> TargetSpec:
+        """The table for the lowest architecture."""
+        return table(self.arch, named(self.a16) if self.a16 else None)
+
+    @property
+    def host(self) -> Host:
+        """No machine of this kind is at hand: the emulator's clock is not the processor's."""
+        return HOST
+
+    @property
+    def version(self) -> str:
+        """Version of the QNN libraries; empty where they are not installed."""
+        known = versions()
+        return "" if isinstance(known, str) else known["qnn"]
+
+    def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
+        """Forms that the provider knows."""
+        return Conditioning((NormBias(),))
+
+    def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
+        """For `auto` the first of 8 and 16 bits that is near float; float16 where there is no data to quantize by.
+
+        Raises:
+            UsageError: an input has an open dimension.
+        """
+        for tensor in model.inputs:
+            if tensor.shape is None or not all(isinstance(size, int) for size in tensor.shape):
+                size = next((d for d in tensor.shape or () if not isinstance(d, int)), None)
+                shown = "x".join(map(str, tensor.shape or ["?"]))
+                hint = f"--shape {size}=1" if size else f"--shape {tensor.name}=..."
+                raise UsageError(f"QNN takes fixed shapes only; {tensor.name!r} is {shown}", where="--shape", hint=hint)
+        if precision != "auto":
+            return [precision] if precision in self.spec.schemes else []
+        if data:
+            return ["w8a8", "w8a16"]
+        return ["fp16"] if "fp16" in self.spec.schemes else []
+
+    def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
+        """What stays float among quantized nodes is written in float16; a float model stays as it is."""
+        if not any(True for _ in plan.quantized()):
+            return ()
+        return (Float16Islands(frozenset(name for name, node in plan.nodes.items() if node.precision == "float")),)
+
+    def simulate(self, model: ir.Model) -> ir.Model:
+        """Itself: ONNX Runtime computes Q, DQ and float16 on the CPU."""
+        return model
+
+    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
+        """One: nothing is timed."""
+        return (SessionConfig(),)
+
+    def origin(self, name: str) -> str:
+        """Itself."""
+        return name
+
+    def build(self, job: Job) -> Conformance:
+        """See `gate`."""
+        return gate(job, Settings(self.socs, embed=self.embed), emulate=self.emulate, allow=self.allow)
+
+
+def backend(variant: str = "") -> Qnn:
+    """The backend of one or several chips; an unknown one is a UsageError."""
+    parse(variant)
+    return Qnn(variant or "sm8650")

@@ -1,0 +1,152 @@
+"""The strict compile: a context binary with no node left to the CPU, or the nodes that stand in the way.
+
+    strict compile  ->  context binary, operator trace
+    refused         ->  culprits: from the trace, from the message, else from compiles of single nodes
+    culprits        ->  turned to float16, and the compile is tried again; what is refused then as well is reported
+
+A node that the provider takes at first and refuses after layout transformation fails the session with a message that
+names it; a graph that cannot be finalized names nobody, so every node is compiled alone.
+docs: QNN fact sheet, rules 1, 3 and 10, sections 2.3 to 2.5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from qcompiler import ir
+from qcompiler.backends.qnn import trace as traces
+from qcompiler.backends.qnn.float16 import Float16Islands
+from qcompiler.backends.qnn.probe import failing
+from qcompiler.backends.qnn.runtime import LENIENT, STRICT, Answer, Request, ask, last_line
+from qcompiler.backends.qnn.socs import FLOAT16, Soc
+from qcompiler.backends.qnn.trace import Trace
+from qcompiler.pipeline import Pipeline
+
+CONTEXT = "model_ctx.onnx"
+ROUNDS = 3
+_NAMED = re.compile(r"Node '([^']+)' OpType:")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the provider compiles.
+
+    Attributes:
+        socs: chips, all in one context.
+        embed: the binary goes into the ONNX file.
+        optimize: level of finalization, 1 to 3.
+    """
+
+    socs: tuple[Soc, ...]
+    embed: bool = False
+    optimize: int = 3
+
+    def request(self, model: Path, context: Path | None, trace: Path | None, *, strict: bool = True) -> Request:
+        """A compile for all chips; with `context` it leaves a context binary, with `trace` an operator trace."""
+        options = {
+            "soc_model": ",".join(str(soc.number) for soc in self.socs),
+            "htp_graph_finalization_optimization_mode": str(self.optimize),
+        }
+        entries = dict(STRICT if strict else LENIENT)
+        if trace is not None:
+            options |= {"enable_framework_op_trace": "1", "framework_op_trace_dir": str(trace)}
+        if context is not None:
+            entries |= {"ep.context_enable": "1", "ep.context_file_path": str(context)}
+            entries |= {"ep.context_embed_mode": "1" if self.embed else "0"}
+        return {"task": "compile", "model": str(model), "options": options, "entries": entries}
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """What became of a compile.
+
+    Attributes:
+        model: the graph that was compiled in the end.
+        ok: whether everything runs on the processor.
+        trace: what the provider made of it.
+        error: why not, in its words.
+        refused: reason by name of each node that it does not take, as far as known.
+        turned: reason by name of each node that was turned to float16 on the way.
+        seconds: of the last compile.
+    """
+
+    model: ir.Model
+    ok: bool
+    trace: Trace
+    error: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    turned: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def compiled(model: ir.Model, settings: Settings, folder: Path, work: Path) -> Compiled:
+    """Compiles until nothing is refused, or nothing more can be done.
+
+    Args:
+        model: with Q and DQ.
+        settings: see there.
+        folder: where the context goes.
+        work: an empty folder for what is not kept.
+    """
+    turned: dict[str, str] = {}
+    for number in range(ROUNDS):
+        found = once(model, settings, folder, work / str(number))
+        if found.ok:
+            return replace(found, turned=turned)
+        fresh = {name: why for name, why in found.refused.items() if name not in turned}
+        other = model.copy()
+        pass_ = Float16Islands(frozenset(fresh))
+        can = bool(fresh) and min(soc.arch for soc in settings.socs) >= FLOAT16
+        if not can or not Pipeline().graph(other, [pass_]):
+            break
+        turned |= fresh
+        model = other
+    lenient(model, settings, folder, work / "lenient")
+    return replace(found, turned=turned)
+
+
+def once(model: ir.Model, settings: Settings, folder: Path, work: Path) -> Compiled:
+    """One strict compile; where it is refused, who is in the way."""
+    work.mkdir(parents=True)
+    file = work / "model.onnx"
+    ir.save(model, file)
+    remove(folder)
+    answer = ask([settings.request(file, folder / CONTEXT, work)], work / "ask")[0]
+    trace = traces.read(work, model) or Trace()
+    if answer.ok:
+        return Compiled(model, True, trace, seconds=float(answer.facts.get("seconds", 0.0)))
+    remove(folder)
+    return Compiled(model, False, trace, last_line(answer), culprits(model, settings, answer, trace, work))
+
+
+def culprits(model: ir.Model, settings: Settings, answer: Answer, trace: Trace, work: Path) -> Mapping[str, str]:
+    """The nodes in the way, each with the reason."""
+    named = {traces.ours(name): "refused after layout transformation" for name in _NAMED.findall(answer.error)}
+    known = {node.name: node for node in model.all_nodes() if node.op not in traces.GRID}
+    found = {name: why for name, why in (named or trace.refused).items() if name in known}
+    if found and len(found) < len(known):
+        return found
+    return failing(model, settings.request, work / "probes")
+
+
+def lenient(model: ir.Model, settings: Settings, folder: Path, work: Path) -> None:
+    """Leaves what can be compiled, with the rest on the CPU: the best result is kept, though the gate has failed."""
+    work.mkdir(parents=True)
+    ir.save(model, work / "model.onnx")
+    answer = ask([settings.request(work / "model.onnx", folder / CONTEXT, None, strict=False)], work / "ask")[0]
+    if not answer.ok:
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """A context that is there already would be taken as it is."""
+    for file in folder.glob(f"{Path(CONTEXT).stem}*"):
+        file.unlink()
+
+
+def binaries(folder: Path) -> Sequence[Path]:
+    """The files of the context."""
+    return sorted(folder.glob(f"{Path(CONTEXT).stem}*"))

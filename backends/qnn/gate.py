@@ -1,0 +1,260 @@
+"""The gate: writes what is shipped, has Qualcomm's library compile it, emulates it, and says who runs where."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from qcompiler import ir
+from qcompiler.backends.base import Job
+from qcompiler.backends.conformance import Conformance, Fallback
+from qcompiler.backends.qnn import legal
+from qcompiler.backends.qnn.compile import CONTEXT, Compiled, Settings, binaries, compiled
+from qcompiler.backends.qnn.emulate import Emulation, Values, check, emulated, outputs_of
+from qcompiler.backends.qnn.encodings import to_aimet
+from qcompiler.backends.qnn.runtime import versions
+from qcompiler.backends.qnn.samples import write_samples
+from qcompiler.backends.qnn.trace import FILE, GRID, Trace
+from qcompiler.quant import NodePlan
+
+MODEL, ENCODINGS, MANIFEST = "model.qdq.onnx", "model.encodings.json", "manifest.json"
+ISLAND = "rule 7: without a Q and DQ that fit the operator computes in float16"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the backend made of a model."""
+
+    compiled: Compiled
+    emulations: Sequence[Emulation] = ()
+    compatibility: str = ""
+    bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) -> Conformance:
+    """See `Backend.build`."""
+    ir.save(job.model, job.folder / MODEL)
+    (job.folder / ENCODINGS).write_text(to_aimet(job.planned, job.plan), encoding="utf-8")
+    feeds = first(job, emulate)
+    wanted = outputs_of(job.model, feeds)
+    write_samples(job.folder, feeds, wanted)
+    known = versions()
+    if isinstance(known, str):
+        write_manifest(job.folder, settings, {}, None)
+        return unchecked(job, f"nothing was compiled: {known}")
+    with tempfile.TemporaryDirectory() as work:
+        job.tell("compile", 0, None)
+        made = compiled(job.model, settings, job.folder, Path(work) / "compile")
+        if made.turned:
+            ir.save(made.model, job.folder / MODEL)
+            wanted = outputs_of(made.model, feeds)
+            shutil.rmtree(job.folder / "samples", ignore_errors=True)
+            write_samples(job.folder, feeds, wanted)
+        emulations = []
+        if made.ok and feeds:
+            real = outputs_of(job.original, feeds)
+            for soc in settings.socs:
+                file = job.folder / (CONTEXT if len(settings.socs) == 1 else MODEL)
+                got, seconds, error = emulated(file, feeds, soc, Path(work) / soc.name, job.tell)
+                checks = {} if error else check(got, wanted, real)
+                emulations.append(Emulation(soc, checks, len(got), seconds, error))
+        keep_trace(Path(work), job.folder)
+    size = sum(file.stat().st_size for file in binaries(job.folder))
+    outcome = Outcome(made, emulations, compatibility(job.folder / CONTEXT), size)
+    write_manifest(job.folder, settings, known, outcome)
+    return conformance(job, settings, outcome, allow)
+
+
+def first(job: Job, count: int) -> list[Values]:
+    """The first samples."""
+    return [] if job.samples is None else [dict(sample.feed) for sample in itertools.islice(iter(job.samples), count)]
+
+
+def keep_trace(work: Path, folder: Path) -> None:
+    """The operator trace of the last compile goes beside the context."""
+    traces = sorted(work.glob(f"compile/*/{FILE}"))
+    if traces:
+        shutil.copyfile(traces[-1], folder / FILE)
+
+
+def compatibility(context: Path) -> str:
+    """What the provider notes in a context about what it was made for."""
+    if not context.is_file():
+        return ""
+    import onnx
+
+    proto = onnx.load(context, load_external_data=False)
+    return next((entry.value for entry in proto.metadata_props if entry.key.startswith("ep_compatibility_info")), "")
+
+
+# ---- what is said
+def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str, ...]) -> Conformance:
+    """The outcome in the words of the report."""
+    made, trace, plan = outcome.compiled, outcome.compiled.trace, job.plan.nodes
+    nodes = {node.name: node for node in made.model.all_nodes() if node.op not in GRID}
+    islands = [name for name in trace.islands if nodes[name].op != "Cast"]
+    quantized = any(True for _ in job.plan.quantized())
+    unplanned = [name for name in islands if quantized and planned(plan, name) and name not in made.turned]
+    unplanned = [name for name in unplanned if not allowed(name, allow)]
+    fallback = [Fallback(name, "CPU", why) for name, why in made.refused.items() if not allowed(name, allow)]
+    failures = legal.failures(settings.socs, islands if made.ok else ())
+    if unplanned:
+        failures.append(f"float16 where integers were planned: {legal.shown(unplanned)} ({ISLAND})")
+    if not made.ok and (fallback or not made.refused):
+        failures.append(f"the strict compile is refused{because(made)}")
+    bits = 16 if any(decision.choice.qtype.bits == 16 for _, decision in job.plan.quantized() if decision.choice) else 8
+    for emulation in outcome.emulations:
+        failures += emulation.failures(bits)
+    notes = [*legal.notes(settings.socs, islands), *map(said, outcome.emulations)]
+    notes += [f"{name} was turned to float16: {why}" for name, why in made.turned.items()]
+    return Conformance(
+        ops=trace.ops,
+        integer_nodes=sum(name in nodes and planned(plan, name) and name not in islands for name in trace.nodes)
+        if quantized
+        else 0,
+        float_nodes=len(islands),
+        boundaries=len(trace.borders) + len(trace.converts),
+        fallback=tuple(fallback),
+        surprises=tuple(Fallback(name, "float16", ISLAND) for name in unplanned),
+        failures=tuple(failures),
+        notes=tuple(notes),
+        facts=facts(settings, outcome, plan, nodes, islands),
+        compiled=made.ok,
+        executed=bool(outcome.emulations) and not any(emulation.error for emulation in outcome.emulations),
+    )
+
+
+def said(emulation: Emulation) -> str:
+    """The emulation in one sentence."""
+    if not emulation.outputs:
+        return f"nothing was emulated on {emulation.soc.name}"
+    name, check = min(emulation.outputs.items(), key=lambda item: item[1].qdq)
+    return (
+        f"emulated on {emulation.soc.name}: samples {emulation.samples}, {emulation.seconds:.2g} s each; output "
+        f"{name!r} is {check.qdq:.1f} dB from the QDQ model and {check.real:.1f} dB from float"
+    )
+
+
+def because(made: Compiled) -> str:
+    """Who is in the way, or what the library says."""
+    if made.refused:
+        return ": " + "; ".join(f"{name!r}: {why}" for name, why in list(made.refused.items())[: legal.EXAMPLES])
+    return f": {made.error}"
+
+
+def planned(plan: Mapping[str, NodePlan], name: str) -> bool:
+    """Whether a node was planned in integers."""
+    return name in plan and plan[name].precision != "float"
+
+
+def allowed(name: str, patterns: Iterable[str]) -> bool:
+    """Whether the user lets a node run where it runs."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def facts(
+    settings: Settings,
+    outcome: Outcome,
+    plan: Mapping[str, NodePlan],
+    nodes: Mapping[str, ir.Node],
+    islands: Sequence[str],
+) -> Mapping[str, object]:
+    """What the report says besides."""
+    trace = outcome.compiled.trace
+    return {
+        "socs": [asdict(soc) for soc in settings.socs],
+        "partitions": trace.partitions,
+        "binary_bytes": outcome.bytes,
+        "converts": list(trace.converts),
+        "borders": list(trace.borders),
+        "islands": [{"node": name, "op": nodes[name].op, "planned": not planned(plan, name)} for name in islands],
+        "nodes": [placed(node, plan, trace, islands, outcome.compiled) for node in nodes.values()],
+        "emulation": [emulation_facts(emulation) for emulation in outcome.emulations],
+    }
+
+
+def placed(
+    node: ir.Node, plan: Mapping[str, NodePlan], trace: Trace, islands: Sequence[str], made: Compiled
+) -> dict[str, object]:
+    """Where one node runs."""
+    refused = made.refused.get(node.name, "")
+    kind = plan[node.name].precision if node.name in plan else "float"
+    if refused:
+        kind = "cpu"
+    elif kind == "float" or node.name in islands:
+        kind = "float16"
+    return {
+        "node": node.name,
+        "op": node.op,
+        "qnn": list(trace.nodes.get(node.name, ())),
+        "precision": kind,
+        "refused": refused,
+    }
+
+
+def emulation_facts(emulation: Emulation) -> dict[str, object]:
+    """One chip's check; null stands for equality."""
+    outputs = {
+        name: {
+            "qdq_db": finite(check.qdq), "float_db": finite(check.real), "planned_db": finite(check.planned),
+            "agreement": round(check.agree, 4),
+        }
+        for name, check in emulation.outputs.items()
+    }  # fmt: skip
+    return {
+        "soc": emulation.soc.name, "samples": emulation.samples, "seconds": round(emulation.seconds, 4),
+        "outputs": outputs, "error": emulation.error,
+    }  # fmt: skip
+
+
+def finite(value: float) -> float | None:
+    """A ratio for JSON."""
+    return round(value, 2) if math.isfinite(value) else None
+
+
+def unchecked(job: Job, why: str) -> Conformance:
+    """What can be said where nothing was compiled."""
+    integer = sum(node.precision != "float" for node in job.plan.nodes.values())
+    ops: dict[str, int] = {}
+    for node in job.model.nodes:
+        ops[node.op] = ops.get(node.op, 0) + 1
+    return Conformance(
+        dict(sorted(ops.items())),
+        integer,
+        len(job.plan.nodes) - integer,
+        0,
+        notes=(why,),
+        compiled=False,
+        executed=False,
+    )
+
+
+def write_manifest(folder: Path, settings: Settings, known: Mapping[str, str], outcome: Outcome | None) -> None:
+    """What the context was made for, by what, and how."""
+    data: dict[str, Any] = {
+        "socs": [asdict(soc) for soc in settings.socs],
+        "versions": dict(known),
+        "options": {"embed": settings.embed, "htp_graph_finalization_optimization_mode": settings.optimize},
+        "model": MODEL,
+        "context": "",
+        "ep_compatibility_info": "",
+        "emulation": [],
+    }
+    if outcome is not None:
+        data["context"] = CONTEXT if outcome.compiled.ok else ""
+        data["ep_compatibility_info"] = outcome.compatibility
+        data["emulation"] = [
+            {"soc": emulation.soc.name, "samples": emulation.samples, "worst_qdq_db": finite(emulation.worst or 0.0)}
+            for emulation in outcome.emulations
+        ]
+    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -1,0 +1,39 @@
+"""What a chip cannot do, decided here: the emulator takes it without a word.
+
+v68 computes no floating point; the emulator does, in float32. v69 shows float16 in the emulator and is not known to
+have it on chips. docs: QNN fact sheet, section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from qcompiler.backends.qnn.socs import FLOAT16, FLOAT16_SURE, Soc
+
+EXAMPLES = 5
+
+
+def failures(socs: Sequence[Soc], islands: Iterable[str]) -> list[str]:
+    """Why the gate fails for some chips, given the nodes that compute in floating point."""
+    names = list(islands)
+    return [
+        f"{soc.name} (v{soc.arch}) has no floating point, which {shown(names)} would need; the emulator hides this"
+        for soc in socs
+        if names and soc.arch < FLOAT16
+    ]
+
+
+def notes(socs: Sequence[Soc], islands: Iterable[str]) -> list[str]:
+    """What a reader should know of the chips."""
+    names = list(islands)
+    return [
+        f"{soc.name} (v{soc.arch}): float16 works in the emulator and is not confirmed on chips before v{FLOAT16_SURE}"
+        for soc in socs
+        if names and FLOAT16 <= soc.arch < FLOAT16_SURE
+    ]
+
+
+def shown(names: Sequence[str]) -> str:
+    """Some names, and how many others."""
+    more = len(names) - EXAMPLES
+    return ", ".join(map(repr, names[:EXAMPLES])) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,190 @@
+"""What the Hexagon tensor processor computes in integers: the table, by architecture.
+
+Every line was measured with QAIRT 2.51 in Qualcomm's x86 emulation by single operators; `source` names the section of
+the project's QNN fact sheet. A node between DequantizeLinear and QuantizeLinear that does not fit runs in float16
+without a word, so whatever the processor computes in integers is quantized: there are no followers.
+
+    w8a8    uint8 activations, int8 weights          w4a8    the same with int4 weights
+    w8a16   uint16 activations, int8 weights         w4a16   the same with int4 weights
+    fp16    nothing is quantized
+    mixed   w8a8, w8a16 for the nodes that `--a16` names, float16 for those that `--keep-float` names
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from qcompiler.backends.qnn import conditions as only
+from qcompiler.backends.qnn.socs import FLOAT16, SIGNED16, SOCS
+from qcompiler.quant import PerAxis, PerTensor, Precision, QSpec
+from qcompiler.quant.qtype import INT4, INT8, INT16, UINT8, UINT16
+from qcompiler.targets import (
+    REST,
+    Activation,
+    Bias,
+    Condition,
+    FloatRule,
+    Operand,
+    OpRule,
+    Output,
+    Same,
+    TargetSpec,
+    Weight,
+)
+from qcompiler.targets import Float as StaysFloat
+
+U8, U16 = QSpec(UINT8, PerTensor()), QSpec(UINT16, PerTensor())
+S16 = QSpec(INT16, PerTensor(), symmetric=True)
+S8_CHANNEL, S8_TENSOR = QSpec(INT8, PerAxis(0), symmetric=True), QSpec(INT8, PerTensor(), symmetric=True)
+S4_CHANNEL = QSpec(INT4, PerAxis(0), symmetric=True)
+GAMMA = Activation((U8,))
+
+Names = tuple[str, ...]
+Inputs = Mapping[int, Operand]
+
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow")
+COMPARISONS = ("Greater", "Less", "GreaterOrEqual", "LessOrEqual")
+POOLS = ("MaxPool", "GlobalMaxPool")
+MOVES = (
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "GatherElements",
+    "DepthToSpace", "SpaceToDepth", "Expand", "Tile",
+)  # fmt: skip
+SHARES = "rule 7: in and out share the encoding"
+UNARY = (
+    "Relu", "Sigmoid", "Tanh", "Abs", "Neg", "Sqrt", "Exp", "Ceil", "Floor", "Round", "Sign", "Sin", "Cos", "Elu",
+    "LeakyRelu", "HardSwish", "HardSigmoid", "Softplus", "Selu", "Reciprocal", "Mish", "Atan", "ThresholdedRelu",
+    "LogSoftmax", "Softmax", "Gelu", "Clip", "LpNormalization",
+)  # fmt: skip
+
+
+FUSED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
+"""What computes a Relu or Clip behind it: ONNX Runtime drops it where the grid of the result says the same."""
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What values are stored as.
+
+    Attributes:
+        name: of the precision.
+        value: activations.
+        second: the second operand of a product of two activations.
+        weight: of Conv and of matrices, best first.
+    """
+
+    name: Precision
+    value: QSpec
+    second: QSpec
+    weight: tuple[QSpec, ...]
+
+    @property
+    def wide(self) -> bool:
+        """16-bit activations."""
+        return self.value.qtype.bits == 16
+
+
+def kinds(precision: Precision, arch: int) -> Kinds:
+    """Of w8a8, w8a16, w4a8 or w4a16."""
+    value = U16 if precision.endswith("a16") else U8
+    second = S16 if value is U16 and arch >= SIGNED16 else value
+    return Kinds(precision, value, second, (S4_CHANNEL if precision.startswith("w4") else S8_CHANNEL,))
+
+
+def rules(kind: Kinds) -> tuple[OpRule, ...]:
+    """The table of one precision."""
+    x, w = Activation((kind.value,)), Weight(kind.weight)
+
+    def rule(name: str, ops: Names, inputs: Inputs, output: Output, source: str, *needs: Condition) -> OpRule:
+        absorbs = ("Relu", "Clip") if set(ops) & FUSED else ()
+        return OpRule(name, ops, inputs, output, source, absorbs=absorbs, conditions=needs, computes=kind.name)
+
+    both = (
+        rule("conv", ("Conv",), {0: x, 1: w, 2: Bias()}, x, "rule 4, section 2.1"),
+        rule("conv-transpose", ("ConvTranspose",), {0: x, 1: w, 2: Bias()}, x, "rule 4, section 2.2", only.one_group),
+        rule(
+            "conv-transpose-grouped", ("ConvTranspose",), {0: x, 1: Weight((S8_TENSOR,)), 2: Bias()}, x,
+            "section 2.2: per-tensor weights, as channels of groups are not one axis",
+        ),
+        rule("gemm", ("Gemm",), {0: x, 1: w, 2: Bias()}, x, "rule 4, section 2.1", only.plain_gemm, only.matrix_weight),
+        rule("matmul", ("MatMul",), {0: x, 1: w}, x, "rule 4, section 2.1", only.matrix_weight),
+        rule(
+            "product", ("MatMul",), {0: x, 1: Activation((kind.second,))}, x,
+            "rule 6: a uint16 second operand is cut to 8 bits, int16 with zero point 0 is not" if kind.wide else
+            "section 2.2: MatMul dyn",
+        ),
+        rule("layer-norm", ("LayerNormalization",), {0: x, 1: GAMMA, 2: Bias(0, 1)}, x, "rule 7", only.whole_norm),
+        rule("instance-norm", ("InstanceNormalization",), {0: x, 1: GAMMA, 2: Bias(0, 1)}, x, "section 2.2"),
+        rule("arithmetic", ARITHMETIC, {REST: x}, x, "section 2.2", only.two_operands),
+        rule("prelu", ("PRelu",), {0: x, 1: GAMMA}, x, "section 2.3: slopes in uint8; uint16 ones do not finalize"),
+        rule("unary", UNARY, {0: x}, x, "section 2.2"),
+        rule("where", ("Where",), {1: x, 2: x}, x, "section 2.2"),
+        rule("compare", COMPARISONS, {0: x, 1: x}, StaysFloat(), "section 2.2"),
+        rule("argmax", ("ArgMax", "ArgMin"), {0: x}, StaysFloat(), "section 2.2"),
+        rule("concat", ("Concat",), {REST: x}, x, "rule 7: independent encodings are taken"),
+        rule("pool", ("AveragePool", "GlobalAveragePool"), {0: x}, x, "section 2.2"),
+        rule("max-pool", POOLS, {0: x}, Same(), SHARES, only.no_indices),
+        rule("reduce", ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2"), {0: x}, x, "section 2.2"),
+        rule("interpolate", ("Resize",), {0: x}, x, "section 2.2", only.interpolating),
+        rule("resize", ("Resize",), {0: x}, Same(), SHARES, only.nearest),
+        rule("grid-sample", ("GridSample",), {0: x, 1: x}, x, "section 2.2"),
+        rule("pad", ("Pad",), {0: x}, Same(), "section 2.2", only.pads_zero),
+        rule("move", MOVES, {0: x}, Same(), SHARES, only.at_most_rank_5),
+    )  # fmt: skip
+    narrow = (
+        rule("narrow", ("Log",), {0: x}, x, "section 3: right with 8 bits, wrong with 16"),
+        rule("einsum", ("Einsum",), {REST: x}, x, "section 2.2: taken with 8 bits, refused with 16"),
+        rule("lrn", ("LRN",), {0: x}, x, "section 2.2: taken with 8 bits, refused with 16"),
+    )
+    wide = (rule("running-sum", ("CumSum",), {0: x}, x, "section 3: right with 16 bits, wrong with 8"),)
+    return (*both, *(wide if kind.wide else narrow))
+
+
+def matched(table: tuple[OpRule, ...], chosen: Condition) -> tuple[OpRule, ...]:
+    """The rules for some nodes only."""
+    return tuple(
+        replace(rule, name=f"{rule.name}-{rule.computes}", conditions=(*rule.conditions, chosen)) for rule in table
+    )
+
+
+FLOAT_RULES = (
+    FloatRule(("Log",), "it compiles with 16-bit activations and is wrong: kept in float16", "section 3"),
+    FloatRule(("CumSum",), "it compiles with 8-bit activations and is wrong: kept in float16", "section 3"),
+    FloatRule(("ScatterElements", "ScatterND"), "it is wrong where encodings differ: kept in float16", "section 3"),
+    FloatRule(("GroupNormalization",), "its integer form breaks the compile: kept in float16", "section 2.2"),
+    FloatRule(("Einsum", "LRN"), "refused with 16-bit activations: kept in float16", "section 2.3"),
+    FloatRule(("LSTM", "GRU", "TopK"), "its integer form runs in float16 inside", "section 2.2"),
+    FloatRule(("OneHot",), "quantized values are refused: kept in float16", "section 2.3"),
+)  # fmt: skip
+
+LACKS = frozenset(
+    {
+        "Acos", "Acosh", "Asin", "Asinh", "Atanh", "Cosh", "Sinh", "Softsign", "Celu", "Erf", "Trilu", "ReduceL1",
+        "ReduceSumSquare", "ReduceLogSum", "Shrink", "Hardmax", "GlobalLpPool", "ReduceProd", "Det", "Mod", "NonZero",
+    }
+)  # fmt: skip
+"""Refused in float: sections 2.2 and 2.3, the rest by probes of single nodes. Asin is taken with 8 bits, at 14 dB."""
+
+SUMMARY = "Qualcomm Hexagon (HTP) through ONNX Runtime's QNN provider: context binaries"
+VARIANTS = MappingProxyType({soc.name: str(soc) for soc in SOCS.values()})
+
+
+def table(arch: int, chosen: Condition | None = None) -> TargetSpec:
+    """The table for an architecture.
+
+    Args:
+        arch: 68 stands for v68.
+        chosen: None for the nodes that `mixed` gives 16-bit activations; by default no node.
+    """
+    schemes = {name: rules(kinds(name, arch)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
+    wide = matched(schemes["w8a16"], chosen or only.nothing)
+    schemes |= {"mixed": (*wide, *schemes["w8a8"]), "fp16": ()}
+    recasts = frozenset({"fp16"})
+    if arch < FLOAT16:
+        del schemes["fp16"]
+        recasts = frozenset()
+    return TargetSpec(
+        name="qnn", summary=SUMMARY, variants=VARIANTS, schemes=MappingProxyType(schemes), float_rules=FLOAT_RULES,
+        needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=LACKS,
+    )  # fmt: skip
