@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig, Stats
+from qcompiler.analysis.compare import Comparison
 from qcompiler.backends.conformance import Conformance
-from qcompiler.data import Source
+from qcompiler.data import Sample, Source
 from qcompiler.errors import UsageError
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import Encoding, Precision, QuantPlan, Site
 from qcompiler.targets import TargetSpec
+
+Tell = Callable[[str, int, "int | None"], None]
+"""Called with a stage, how much of it is done, and how much there is in all."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,19 @@ class Backend(Protocol):
         Raises:
             ModelError: it refuses the model; the message is its own.
             DataError: the model cannot run on a sample.
+        """
+
+
+@runtime_checkable
+class Emulator(Protocol):
+    """A backend that can run a model as the target would, without the target."""
+
+    def layers(self, reference: ir.Model, model: ir.Model, samples: Iterable[Sample], tell: Tell) -> Comparison:
+        """Every stored value of a model as the target computes it, against that of a reference in ONNX Runtime.
+
+        Raises:
+            MissingExtraError: the emulator is not installed.
+            ModelError, DataError: a model cannot be compiled or run.
         """
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
-from qcompiler.backends.base import Conditioning, Host, Job
+from qcompiler.analysis.compare import Comparison
+from qcompiler.backends.base import Conditioning, Host, Job, Tell
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.qnn.compile import Settings
 from qcompiler.backends.qnn.conditions import named
 from qcompiler.backends.qnn.float16 import Float16Islands
 from qcompiler.backends.qnn.gate import gate
+from qcompiler.backends.qnn.layers import compare
 from qcompiler.backends.qnn.runtime import versions
 from qcompiler.backends.qnn.socs import Soc, parse
 from qcompiler.backends.qnn.spec import table
-from qcompiler.errors import UsageError
+from qcompiler.data import Sample
+from qcompiler.errors import MissingExtraError, UsageError
 from qcompiler.passes.condition.norm_bias import NormBias
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.pipeline import GraphPass
@@ -113,6 +116,13 @@ class Qnn:
     def origin(self, name: str) -> str:
         """Itself."""
         return name
+
+    def layers(self, reference: ir.Model, model: ir.Model, samples: Iterable[Sample], tell: Tell) -> Comparison:
+        """See `layers.compare`; on the first chip."""
+        known = versions()
+        if isinstance(known, str):
+            raise MissingExtraError(f"nothing can be emulated: {known}")
+        return compare(reference, model, samples, self.socs[0], tell)
 
     def build(self, job: Job) -> Conformance:
         """See `gate`."""

@@ -1,5 +1,6 @@
 """Operators that a target has no form for, written out in others, in float and before anything is observed.
 
+    Reciprocal(x)          1 / x
     Softsign(x)            x / (1 + |x|)
     Celu(x; a)             a Elu(x / a)
     Sinh(x), Cosh(x)       (e^x -+ e^-x) / 2
@@ -105,6 +106,11 @@ class Writing:
         self.edit.add(op, tensors, name=self.name, attrs=attrs, outputs=[self.y])
 
 
+def reciprocal(to: Writing, x: ir.Tensor) -> None:
+    """1 / x."""
+    to.last("Div", 1.0, x)
+
+
 def softsign(to: Writing, x: ir.Tensor) -> None:
     """x / (1 + |x|)."""
     to.last("Div", x, to("Add", to("Abs", x), 1.0))
@@ -163,7 +169,7 @@ def acos(to: Writing, x: ir.Tensor) -> None:
 def erf(to: Writing, x: ir.Tensor) -> None:
     """See the module."""
     p, first, second, third = ERF
-    t = to("Reciprocal", to("Add", to("Mul", to("Abs", x), p), 1.0))
+    t = to("Div", 1.0, to("Add", to("Mul", to("Abs", x), p), 1.0))
     polynomial = to("Mul", to("Add", to("Mul", to("Add", to("Mul", t, third), second), t), first), t)
     falling = to("Exp", to("Neg", to("Mul", x, x)))
     to.last("Mul", to("Sign", x), to("Add", to("Neg", to("Mul", polynomial, falling)), 1.0))
@@ -193,7 +199,8 @@ def trilu(to: Writing, x: ir.Tensor) -> None:
 
 FORMS: Mapping[str, Callable[[Writing, ir.Tensor], None]] = MappingProxyType(
     {
-        "Softsign": softsign, "Celu": celu, "Sinh": hyperbolic("Sub"), "Cosh": hyperbolic("Add"), "Asinh": asinh,
+        "Reciprocal": reciprocal, "Softsign": softsign, "Celu": celu, "Sinh": hyperbolic("Sub"),
+        "Cosh": hyperbolic("Add"), "Asinh": asinh,
         "Acosh": acosh, "Atanh": atanh, "Asin": asin, "Acos": acos, "Erf": erf, "ReduceL1": total("Abs"),
         "ReduceSumSquare": total("Mul"), "ReduceLogSum": total("", "Log"), "Trilu": trilu,
     }

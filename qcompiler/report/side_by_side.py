@@ -25,6 +25,8 @@ Progress = Callable[[str, int, "int | None"], None]
 Feed = dict[str, npt.NDArray[Any]]
 
 FEEDS = 4
+MODELS = ("model.onnx", "model.qdq.onnx")
+"""The model of an output folder that ONNX Runtime runs: what ships, or what it was compiled from."""
 
 
 def model_file(path: Path) -> Path:
@@ -35,9 +37,10 @@ def model_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    if not (path / "model.onnx").is_file():
-        raise UsageError("holds no model.onnx", where=str(path), hint="give a folder that qcompile wrote, or a file")
-    return path / "model.onnx"
+    for name in MODELS:
+        if (path / name).is_file():
+            return path / name
+    raise UsageError("holds no model.onnx", where=str(path), hint="give a folder that qcompile wrote, or a file")
 
 
 def infos(model: ir.Model) -> list[InputInfo]:
@@ -57,6 +60,24 @@ def compared(a: Path, b: Path, data: str, samples: int, progress: Progress) -> C
         reference, other, source, config=config_at(a, reference, 1), other_config=config_at(b, other, 1),
         progress=lambda done, total: progress("compare", done, total),
     )  # fmt: skip
+
+
+def emulated(a: Path, b: Path, target: str, data: str, samples: int, progress: Progress) -> Comparison:
+    """Every stored value of B in the emulator of a target against the same value of A in ONNX Runtime.
+
+    Raises:
+        UsageError: the target has no emulator here, or the models have different inputs.
+        MissingExtraError: its libraries are not installed.
+        ModelError, DataError: a model cannot be loaded, compiled or run.
+    """
+    from qcompiler import backends
+    from qcompiler.backends.base import Emulator
+
+    backend = backends.get(target)
+    if not isinstance(backend, Emulator):
+        raise UsageError(f"there is no emulator of {target!r}", where="--target", hint="qnn has one")
+    reference, other = ir.load(model_file(a)), ir.load(model_file(b))
+    return backend.layers(reference, other, open_source(data, infos(other), limit=samples), progress)
 
 
 def comparison_facts(found: Comparison, top: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ CALLS = {
     "ReduceSumSquare": "ReduceSumSquare<keepdims=0>(x, axes)", "ReduceLogSum": "ReduceLogSum<keepdims=1>(x, axes)",
 }  # fmt: skip
 DOMAINS = {
+    "Reciprocal": (0.05, 0.5),
     "Acosh": (1.1, 4),
     "Atanh": (-0.95, 0.95),
     "Asin": (-0.99, 0.99),
