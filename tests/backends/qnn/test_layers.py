@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from qcompiler import ir
-from qcompiler.backends.qnn import backend as module
+from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.layers import values
 from qcompiler.cli.main import main
 from tests.backends.qnn.helper import convnet, need_qnn, quantized
@@ -52,7 +52,7 @@ def test_one_model_alone_is_nothing_to_compare(tmp_path: Path) -> None:
 
 def test_without_the_extra_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, qdq, data = files(tmp_path)
-    monkeypatch.setattr(module, "versions", lambda: "the package onnxruntime-qnn is not installed")
+    monkeypatch.setitem(Qnn.layers.__globals__, "versions", lambda: "the package onnxruntime-qnn is not installed")
     done = CliRunner().invoke(main, ["compare", str(qdq), "--target", "qnn", "--data", str(data)])
     assert (
         done.exit_code == 2 and "nothing can be emulated: the package onnxruntime-qnn is not installed" in done.output
