@@ -80,6 +80,7 @@ def compile(
     from qcompiler.search.attempts import Attempts
     from qcompiler.search.bench_shapes import bench_feeds
     from qcompiler.search.candidates import Drafter
+    from qcompiler.search.contest import Contract
     from qcompiler.search.judge import judge
     from qcompiler.search.tune import tune
 
@@ -115,13 +116,14 @@ def compile(
     with_data = source is not None or known is not None or bool(drafter.given)
     quantized = attempts.quantized(backend.wished(recipe.precision, frontend.prepared, data=with_data))
     candidates = [*quantized, *drafter.floating(frontend.original)]
+    contract = Contract(recipe.max_drop, recipe.confidence)
     tell("judge", 0, None)
     verdicts = judge(
         frontend.original,
         candidates,
         judged_on,
-        max_drop=recipe.max_drop,
-        confidence=recipe.confidence,
+        contract=contract,
+        insist=recipe.precision not in ("auto", "float"),
         floor=recipe.sqnr_floor,
         metric=recipe.metric,
         seconds=seconds,
@@ -148,8 +150,8 @@ def compile(
         )  # fmt: skip
         report = assemble(
             frontend, backend, recipe.precision, recipe.threads, candidates, verdicts, conformance, attempts.stats,
-            source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes, tuned=tuned,
-            optimized=bool(recipe.options.get("optimized")), bench_shapes=recipe.bench_shapes,
+            contract=contract, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,
+            tuned=tuned, optimized=bool(recipe.options.get("optimized")), bench_shapes=recipe.bench_shapes,
         )  # fmt: skip
         report = write(folder, report, shipped, attempts.stats)
     status = exit_status(recipe, verdicts.choice, conformance)
@@ -220,16 +222,14 @@ def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
     if recipe.precision not in spec.precisions:
         hint = f"known: {', '.join(spec.precisions)}"
         raise UsageError(f"target {spec.name!r} has no precision {recipe.precision!r}", where="--precision", hint=hint)
-    if recipe.max_drop is not None and not known:
+    if recipe.max_drop.promised and not known:
         raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
 
 
 def exit_status(recipe: Recipe, choice: Choice, conformance: Conformance) -> int:
     """0 done; 3 contract or gate failed; 4 undecided. A precision that was asked for by name must not be broken."""
-    if (
-        conformance.failures
-        or choice.verdict == "broken"
-        or (recipe.precision not in ("auto", "float") and choice.broken)
-    ):
+    promised = recipe.max_drop.promised
+    refused = recipe.precision not in ("auto", "float") and choice.broken
+    if conformance.failures or refused or (promised and choice.verdict == "broken"):
         return 3
-    return 4 if choice.verdict == "undecided" else 0
+    return 4 if promised and choice.verdict == "undecided" else 0

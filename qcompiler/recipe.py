@@ -5,7 +5,7 @@ A recipe comes from a TOML file, from options of the command line, or from keywo
     precision = "auto"          # auto, int8, w8, float
     method = "auto"             # auto, minmax, percentile, entropy, mse
     keep_float = ["head.*"]     # nodes or tensors, patterns as in the shell
-    max_drop = "1%"
+    max_drop = "1%"            # 1pt, 0.01, "1% relative", "none"
     samples = 256
 
     [methods]                   # range method by tensor
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.errors import UsageError
+from qcompiler.search.limit import UNSTATED, Limit
 
 METHODS = ("auto", "minmax", "percentile", "entropy", "mse")
 
@@ -40,9 +41,10 @@ class Recipe:
         method: range method of activations; `auto` tries several and keeps the one that leaves the least error.
         methods: range method by tensor pattern.
         keep_float: patterns of nodes or tensors that stay float.
-        max_drop: largest accepted loss of the metric, as a fraction of 1; None states no contract.
-        confidence: of the statement about the loss.
-        metric: `package.module:callable`, in place of top-1 or agreement.
+        max_drop: largest accepted loss of the metric, as `search.limit` has it; a text or a number will do. Where it is
+            left out, 1 % steers the choice, and no compile fails by it.
+        confidence: of each bound of the loss.
+        metric: a name of `analysis.ask`, or `package.module:callable`; else what labels and outputs suggest.
         samples: how many calibration samples to use at most; None takes all.
         shapes: values of dynamic dimensions, or whole shapes of inputs; one with colons bounds an input that stays
             dynamic, for targets that take bounds.
@@ -59,7 +61,7 @@ class Recipe:
     method: str = "auto"
     methods: Mapping[str, str] = field(default_factory=dict)
     keep_float: tuple[str, ...] = ()
-    max_drop: float | None = None
+    max_drop: Limit = UNSTATED
     confidence: float = 0.95
     metric: str | None = None
     samples: int | None = None
@@ -82,12 +84,13 @@ class Recipe:
         return {name: value for name, value in self.shapes.items() if ":" in value}
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_drop", Limit.of(self.max_drop))
         for option, method in (("method", self.method), *((f"methods.{k}", v) for k, v in self.methods.items())):
             if method not in METHODS:
                 raise UsageError(f"unknown range method {method!r}", where=option, hint=f"known: {', '.join(METHODS)}")
         for option, low, high in (
             ("confidence", 0.5, 0.9999), ("samples", 1, 2**40), ("bench_seconds", 0, 3600), ("memory_mib", 1, 2**20),
-            ("threads", 1, 1024), ("max_drop", 0, 1),
+            ("threads", 1, 1024),
         ):  # fmt: skip
             value = getattr(self, option)
             if value is not None and not low <= value <= high:
@@ -129,15 +132,15 @@ def coerce(key: str, value: Any) -> Any:
     wanted: dict[str, type | tuple[type, ...]] = {
         "precision": str, "method": str, "methods": dict, "keep_float": (list, tuple, str), "metric": str,
         "bench_shapes": (list, tuple, str),
-        "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float), "memory_mib": int, "threads": int,
-        "options": dict,
+        "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float, Limit), "memory_mib": int,
+        "threads": int, "options": dict,
     }  # fmt: skip
     fits = isinstance(value, wanted.get(key, (int, float))) and not isinstance(value, bool)
     if not fits:
         raise UsageError(f"{value!r} is not of the right kind", where=key)
     match key:
         case "max_drop":
-            return fraction(value)
+            return Limit.of(value)
         case "keep_float" | "bench_shapes":
             return (value,) if isinstance(value, str) else tuple(map(str, value))
         case "shapes":
@@ -146,19 +149,6 @@ def coerce(key: str, value: Any) -> Any:
             return {str(k): str(v) for k, v in value.items()}
         case _:
             return value
-
-
-def fraction(value: str | float) -> float:
-    """ "0.5%", "0.005" or 0.005 as 0.005.
-
-    Raises:
-        UsageError: not a number.
-    """
-    try:
-        text = str(value).strip()
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError as error:
-        raise UsageError(f"{value!r} is not a share", where="max_drop", hint='write "0.5%" or 0.005') from error
 
 
 def shapes(value: Any) -> dict[str, str]:

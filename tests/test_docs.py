@@ -21,7 +21,8 @@ from qcompiler.cli.group import TERMINATED
 from qcompiler.cli.main import main
 from qcompiler.recipe import Recipe
 from qcompiler.report import record
-from qcompiler.search import choose
+from qcompiler.search import promise
+from qcompiler.search.limit import Limit
 from tests.doc_pages import PAGES, ROOT, blocks, commands
 
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
@@ -184,7 +185,9 @@ def default(field: Field[Any]) -> Any:
 
 def in_toml(value: object) -> str:
     """A default as the page writes it."""
-    return "none" if value is None else f'"{value}"' if isinstance(value, str) else str(value).replace("()", "[]")
+    return (
+        "none" if value is None else f'"{value}"' if isinstance(value, str | Limit) else str(value).replace("()", "[]")
+    )
 
 
 def test_the_limits_of_what_is_broken_are_those_of_the_code() -> None:
@@ -192,7 +195,7 @@ def test_the_limits_of_what_is_broken_are_those_of_the_code() -> None:
         TEXTS["accuracy-dropped.md"].split("Without `--max-drop`, a candidate is broken", 1)[1].split("\n\n", 1)[0]
     )
     limits = [int(number) for number in re.findall(r"\b\d+\b", paragraph)]
-    assert limits == [Recipe().sqnr_floor, 100 * choose.COLLAPSE, 100 * choose.AGREEMENT_COLLAPSE, choose.NEAR]
+    assert limits == [Recipe().sqnr_floor, 100 * promise.COLLAPSE, 100 * promise.AGREEMENT_COLLAPSE, promise.NEAR]
 
 
 # ---- report.json

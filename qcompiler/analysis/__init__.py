@@ -1,5 +1,6 @@
 """Run a model, collect statistics, compare, evaluate, time: what is learnt from samples. Changes no graph."""
 
+from qcompiler.analysis.ask import measure_for
 from qcompiler.analysis.collect import Progress, collect
 from qcompiler.analysis.compare import Comparison, TensorComparison, compare, first_broken
 from qcompiler.analysis.evaluate import Evaluation, Runs, evaluate, records, sweep
@@ -13,7 +14,7 @@ from qcompiler.analysis.kinds import (
     Kind,
 )
 from qcompiler.analysis.latency import Speedup, Timing, measure, measure_each, speedup
-from qcompiler.analysis.measures import Measure, measure_for
+from qcompiler.analysis.measures import Measure
 from qcompiler.analysis.metrics import Metric, load_metric
 from qcompiler.analysis.observe import refusals
 from qcompiler.analysis.payload import Payload

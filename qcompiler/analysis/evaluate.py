@@ -1,12 +1,8 @@
 """How good a model is on samples, beside the float model: both see the same sample, one after the other.
 
-    a metric is given     its mean, for both
-    labels                top-1 accuracy of both
-    class scores          share of rows where both models choose the same class
-    anything else         lowest SQNR of the outputs
-
-`records` gives what each sample says, `Evaluation` what all of them say together. Records can be made in shards
-anywhere (see `record`): joined in the order of the samples they give the same evaluation, bit for bit.
+`ask` says which metric is meant. `records` gives what each sample says, `Evaluation` what all of them say together.
+Records can be made in shards anywhere (see `record`): joined in the order of the samples they give the same evaluation,
+bit for bit.
 """
 
 from __future__ import annotations
@@ -19,9 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
+from qcompiler.analysis.ask import check_metric, measure_for
 from qcompiler.analysis.collect import Progress
-from qcompiler.analysis.measures import Measure, measure_for
-from qcompiler.analysis.metrics import Array, Metric, load_metric
+from qcompiler.analysis.measures import Fidelity, Measure
+from qcompiler.analysis.metrics import Array, Metric
 from qcompiler.analysis.record import Record, record
 from qcompiler.analysis.tap import known_count, no_samples
 from qcompiler.data import Sample
@@ -77,24 +74,31 @@ class Evaluation:
     @cached_property
     def float_scores(self) -> Array:
         """What the metric of the float model is made from; row i of `scores` is the same row of the same sample."""
+        if isinstance(self.measure, Fidelity):
+            return np.stack([self.scores[:, 0::2], np.zeros_like(self.scores[:, 1::2])], -1).reshape(self.scores.shape)
         return np.concatenate([one.float_scores for one in self.records])
 
     @cached_property
     def scores(self) -> Array:
-        """Bool per row for top-1 and agreement, float64 per sample for a user's metric, empty for SQNR."""
+        """What the metric of this model is made from: shape (rows,) or (rows, figures), bool for hits."""
+        if isinstance(self.measure, Fidelity):
+            return np.array([[power for pair in one.power.values() for power in pair] for one in self.records])
         return np.concatenate([one.scores for one in self.records])
 
     @property
     def float_value(self) -> float:
-        """The metric of the float model: 1 and inf for a model beside itself."""
-        return self.measure.value(self.float_scores) if self.float_scores.size else math.inf
+        """The metric of the float model: 1 or inf for a model beside itself."""
+        return float(self.measure.value(figures(self.float_scores)))
 
     @property
     def value(self) -> float:
         """The metric of this model."""
-        return (
-            self.measure.value(self.scores) if self.scores.size else min(self.output_sqnr_db.values(), default=math.inf)
-        )
+        return float(self.measure.value(figures(self.scores)))
+
+    @property
+    def base(self) -> float:
+        """What a relative loss is relative to: the size of the float model's metric."""
+        return self.measure.base(figures(self.float_scores))
 
     @cached_property
     def agreement(self) -> float | None:
@@ -113,6 +117,11 @@ class Evaluation:
             name: SqnrMeter(total(signal for signal, _ in each), total(noise for _, noise in each)).db
             for name, each in powers.items()
         }
+
+
+def figures(scores: Array) -> Array:
+    """Scores as rows of figures."""
+    return scores.reshape(len(scores), -1)
 
 
 def total(powers: Iterable[float]) -> float:
@@ -137,14 +146,14 @@ def sweep(
         candidates: models with the same inputs and outputs, by any name; read anew for each sample, so one that is
             taken out of the mapping runs no more.
         samples: the samples.
-        metric: `package.module:name`, or a function; see above.
+        metric: a name, `package.module:name`, or a function; see `ask`.
         measure: what to ask, where it is known; else the first sample decides.
 
     Raises:
         DataError: labels that do not fit the class scores, a metric that fails, a model that cannot run.
         UsageError: `metric` names nothing that can be called.
     """
-    load_metric(metric)
+    check_metric(metric)
     for sample in samples:
         wanted = reference.run(sample.feed, sample=sample.name)
         measure = measure or measure_for(metric, wanted, sample)
@@ -176,12 +185,13 @@ def evaluate(
     source: Iterable[Sample],
     *,
     metric: str | Metric | None = None,
+    measure: Measure | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Evaluation]:
     """Runs the float model once and each candidate beside it.
 
     Args:
-        reference, candidates, metric: as for `sweep`.
+        reference, candidates, metric, measure: as for `sweep`.
         source: samples.
         progress: called after every sample.
 
@@ -194,8 +204,8 @@ def evaluate(
     """
     count, asked = known_count(source), None
     found: dict[str, list[Record]] = {name: [] for name in candidates}
-    for done, (measure, each) in enumerate(sweep(reference, candidates, source, metric), 1):
-        asked = measure
+    for done, (used, each) in enumerate(sweep(reference, candidates, source, metric, measure), 1):
+        asked = used
         for name, one in each.items():
             found[name].append(one)
         if progress is not None:

@@ -2,6 +2,7 @@
 
     scores(outputs, float outputs, sample)   what one sample says: a row for each decision, or one row of figures
     value(rows)                              the metric over all the rows of all the samples
+    loss(float rows, rows)                   how much worse the second are: positive where quantization costs something
 
 Scores are made for the float model and for the quantized one from the same sample, so that their difference is paired.
 A measure is a plain frozen value, made from the first sample alone, and can go to another process.
@@ -10,13 +11,17 @@ A measure is a plain frozen value, made from the first sample alone, and can go 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from qcompiler.analysis.metrics import Array, Metric, class_output, decisions, labels_of, load_metric, measured
+from qcompiler.analysis.metrics import Array, Metric, best_classes, decisions, labels_of, load_metric, measured
 from qcompiler.data import Sample
-from qcompiler.errors import DataError
+
+F64 = npt.NDArray[np.float64]
+Bound = Literal["pairs", "share", "draws"]
+Unit = Literal["share", "dB", "number", "noise"]
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,16 @@ class Measure:
 
     Attributes:
         output: the output that is read, "" where it is all of them.
+        higher: a class's own: whether more is better.
+        unit: likewise: values are shares of 1, decibels or plain numbers; "noise" for decibels whose loss is a share.
+        bound: likewise: how the loss is bounded. "pairs": by the hits that only one of both models has; "share": by the
+            hits that are missing; "draws": by drawing samples again.
     """
 
     output: str = ""
+    higher: ClassVar[bool] = True
+    unit: ClassVar[Unit] = "share"
+    bound: ClassVar[Bound] = "draws"
 
     @property
     def title(self) -> str:
@@ -36,6 +48,9 @@ class Measure:
 
     def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
         """What one sample says of a model with these outputs, where the float model gives the `wanted` ones.
+
+        Returns:
+            Shape (rows,), or (rows, figures).
 
         Raises:
             DataError: the label does not fit.
@@ -46,33 +61,59 @@ class Measure:
         """For each decision whether it is the float model's; nothing where there are no decisions."""
         return np.zeros(0, np.bool_)
 
-    def value(self, scores: Array) -> float:
-        """The metric over all rows of scores."""
-        return float(scores.mean())
+    def value(self, rows: Array) -> F64:
+        """The metric over rows of shape (..., rows, figures)."""
+        return np.asarray(rows[..., 0].mean(-1), np.float64)
+
+    def loss(self, before: Array, after: Array) -> F64:
+        """How much worse `after` is than `before`; a fraction of 1 for shares and for noise."""
+        first, second = self.value(before), self.value(after)
+        return first - second if self.higher else second - first
+
+    def base(self, before: Array) -> float:
+        """What a relative loss is relative to."""
+        return abs(float(self.value(before)))
 
 
 @dataclass(frozen=True)
 class Agreement(Measure):
-    """Share of rows where the model decides as the float model does."""
+    """Share of rows where the float model's decision is among the `best` of the model."""
 
-    title: ClassVar[str] = "top-1 agreement with float"
+    best: int = 1
+    bound: ClassVar[Bound] = "share"
+
+    @property
+    def title(self) -> str:
+        return f"top-{self.best} agreement with float"
 
     def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
-        return self.same(outputs, wanted)
+        return self.among(outputs, decisions(wanted[self.output]))
 
     def same(self, outputs: dict[str, Array], wanted: dict[str, Array]) -> Array:
         expected, found = decisions(wanted[self.output]), decisions(outputs[self.output])
         return fitted(found, expected) & (expected >= 0)
 
+    def among(self, outputs: dict[str, Array], classes: Array) -> Array:
+        """For each row whether its class is among the best ones; False for -1, which is no class."""
+        best = best_classes(outputs[self.output], self.best)
+        if best.shape[0] != classes.size:
+            return np.zeros(classes.shape, np.bool_)
+        among: npt.NDArray[np.bool_] = np.equal(best, classes[:, None]).any(1) & (classes >= 0)
+        return among
+
 
 @dataclass(frozen=True)
 class Hits(Agreement):
-    """Share of rows whose decision is the label."""
+    """Share of rows whose label is among the `best` of the model."""
 
-    title: ClassVar[str] = "top-1"
+    bound: ClassVar[Bound] = "pairs"
+
+    @property
+    def title(self) -> str:
+        return f"top-{self.best}"
 
     def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
-        return fitted(decisions(outputs[self.output]), labels_of(sample, wanted[self.output]))
+        return self.among(outputs, labels_of(sample, wanted[self.output]))
 
 
 @dataclass(frozen=True)
@@ -81,49 +122,48 @@ class Own(Measure):
 
     function: Metric | str = ""
     name: str = ""
+    unit: ClassVar[Unit] = "number"
 
     @property
     def title(self) -> str:
         return self.name
 
     def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
-        function = load_metric(self.function)[0] if isinstance(self.function, str) else self.function
-        assert function is not None
-        return np.array([measured(function, outputs, sample)])
+        return np.array([measured(load_metric(self.function), outputs, sample)])
 
 
 @dataclass(frozen=True)
 class Fidelity(Measure):
-    """Where nothing else can be asked: the signal-to-noise ratio, which every record holds anyway."""
+    """Signal to noise of the worst float output; the loss is the noise's share of the signal: 20 dB is 1 %.
 
+    Its figures, the power of signal and noise of each output, are in every record, so it has no scores of its own.
+    """
+
+    unit: ClassVar[Unit] = "noise"
     title: ClassVar[str] = "lowest output SQNR [dB]"
 
     def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
         return np.zeros(0)
 
+    def value(self, rows: Array) -> F64:
+        with np.errstate(divide="ignore"):
+            return np.asarray(-10 * np.log10(noise_share(rows)))
 
-def fitted(found: Array, expected: Array) -> Array:
+    def loss(self, before: Array, after: Array) -> F64:
+        return noise_share(after)
+
+    def base(self, before: Array) -> float:
+        return 1.0
+
+
+def noise_share(powers: Array) -> F64:
+    """Noise over signal of the worst output, from rows of (signal, noise, signal, noise, ...)."""
+    total = powers.sum(-2)
+    signal, noise = total[..., ::2], total[..., 1::2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(noise == 0, 0.0, noise / signal).max(-1, initial=0.0))
+
+
+def fitted(found: Array, expected: Array) -> npt.NDArray[Any]:
     """Which decisions are the expected ones; none where there are more or fewer of them."""
     return found == expected if found.shape == expected.shape else np.zeros(expected.shape, np.bool_)
-
-
-def measure_for(metric: str | Metric | None, outputs: dict[str, Array], sample: Sample) -> Measure:
-    """What to ask, decided on the first sample and the float model's outputs for it.
-
-    Raises:
-        DataError: there are labels and nothing to compare them with.
-        UsageError: `metric` names nothing that can be called.
-    """
-    function, title = load_metric(metric)
-    if function is not None:
-        return Own("", metric if isinstance(metric, str) else function, title)
-    chosen = class_output(outputs)
-    if chosen is not None:
-        return Agreement(chosen) if sample.label is None else Hits(chosen)
-    if sample.label is not None:
-        raise DataError(
-            "no output of the model holds class scores to compare labels with",
-            where=sample.name,
-            hint="give --metric package.module:callable",
-        )
-    return Fidelity()

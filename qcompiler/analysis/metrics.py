@@ -26,26 +26,32 @@ Array = npt.NDArray[Any]
 Metric = Callable[[dict[str, Array], Any], float]
 
 
-def load_metric(metric: str | Metric | None) -> tuple[Metric | None, str]:
-    """The function and its title.
+def load_metric(metric: str | Metric) -> Metric:
+    """The user's function.
 
     Raises:
         UsageError: the text names nothing that can be called.
     """
-    if metric is None:
-        return None, ""
     if not isinstance(metric, str):
-        return metric, str(getattr(metric, "__qualname__", type(metric).__name__))
+        return metric
     module, colon, name = metric.partition(":")
     if not (module and colon and name):
-        raise UsageError(f"metric {metric!r} is not of the form package.module:callable")
+        raise UsageError(
+            f"metric {metric!r} is neither a known name nor of the form package.module:callable",
+            hint="known: top-1, top-5, mse, sqnr, cosine, spearman, perplexity, tokens, f1:0.5",
+        )
     try:
         found: Any = imported(metric)
     except DataError as error:
         raise UsageError(error.what, where=f"metric {metric}", hint=error.hint) from error
     if not callable(found):
         raise UsageError("is not a function", where=f"metric {metric}")
-    return found, metric
+    return found  # type: ignore[no-any-return]
+
+
+def title_of(metric: str | Metric) -> str:
+    """How a report calls the user's function."""
+    return metric if isinstance(metric, str) else str(getattr(metric, "__qualname__", type(metric).__name__))
 
 
 def class_output(outputs: Mapping[str, Array]) -> str | None:
@@ -70,6 +76,22 @@ def decisions(scores: Array) -> npt.NDArray[np.int64]:
         return np.zeros(0, np.int64)
     numbers = rows.astype(np.float32, copy=False)
     return np.where(np.isnan(numbers).any(1), -1, numbers.argmax(1))
+
+
+def best_classes(scores: Array, count: int) -> npt.NDArray[np.int64]:
+    """The `count` best classes of each row, best first, the first of equal ones before the others.
+
+    Nothing but -1 where a score is NaN.
+    """
+    if count == 1:
+        return decisions(scores)[:, None]
+    rows = _rows(scores)
+    if rows is None:
+        return np.zeros((0, count), np.int64)
+    numbers = rows.astype(np.float32, copy=False)
+    best = np.argsort(-numbers, axis=1, kind="stable")[:, :count]
+    best[np.isnan(numbers).any(1)] = -1
+    return best
 
 
 def labels_of(sample: Sample, scores: Array) -> npt.NDArray[np.int64]:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @click.option("--precision", metavar="P", help="A precision of the target (qcompile targets).  [default: auto]")
 @options.data
 @click.option("--eval", "evaluation", metavar="E", help="Samples to judge by, forms as --data.  [default: --data]")
-@click.option("--max-drop", metavar="X", help='Contract: the metric falls by at most X ("0.5%" or 0.005).')
+@click.option(
+    "--max-drop", metavar="X",
+    help="Contract: the metric falls by at most X: 1% (points of a share, relative for other metrics), 1pt, 0.01 in the"
+    " metric's unit, '1% relative', none.  [default: 1% steers the choice and fails nothing]",
+)  # fmt: skip
+@click.option("--confidence", type=float, metavar="C", help="How sure a verdict on --max-drop is.  [default: 0.95]")
 @click.option(
     "-o", "--output", type=options.FILE, metavar="DIR",
     help="Folder to write; with several targets, a folder of one for each.  [default: MODEL-TARGET, in this folder]",
@@ -37,7 +42,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @options.samples
 @options.shape
-@click.option("--metric", metavar="PKG.MOD:FN", help="Judge by FN(outputs, label) -> number, higher is better.")
+@click.option(
+    "--metric", metavar="M",
+    help="Judge by top-1, top-5, mse, sqnr, cosine, spearman, perplexity, tokens, f1:THRESHOLD (each with @OUTPUT), or"
+    " by your package.module:FN(outputs, label) -> number, higher is better.",
+)  # fmt: skip
 @click.option(
     "--stats", type=options.FILE, metavar="FILE", help="Statistics from qcompile calibrate, in place of --data."
 )

@@ -1,20 +1,17 @@
 """Grids, observers, ranges and error measures: NumPy only, no graph."""
 
 from qcompiler.numerics.affine import choose_qparams, dequantize, fake_quantize, quantize
-from qcompiler.numerics.error_measures import AgreementMeter, SqnrMeter
+from qcompiler.numerics.error_measures import SqnrMeter
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.noise import expected_error
 from qcompiler.numerics.observers import ChannelAbsMax, ChannelRange, Observer
-from qcompiler.numerics.paired import Drop, drop_interval, paired_drop, paired_mean_drop
 from qcompiler.numerics.ranges import METHODS, RangeMethod
 from qcompiler.numerics.weights import channel_range, mse_clip
 
 __all__ = [
     "METHODS",
-    "AgreementMeter",
     "ChannelAbsMax",
     "ChannelRange",
-    "Drop",
     "Histogram",
     "Observer",
     "RangeMethod",
@@ -22,11 +19,8 @@ __all__ = [
     "channel_range",
     "choose_qparams",
     "dequantize",
-    "drop_interval",
     "expected_error",
     "fake_quantize",
     "mse_clip",
-    "paired_drop",
-    "paired_mean_drop",
     "quantize",
 ]

@@ -1,9 +1,8 @@
-"""How far a quantized result is from the float one: signal-to-noise ratio, and agreement of decisions.
+"""How far a quantized result is from the float one: the signal-to-noise ratio.
 
-    SQNR      = 10 log10( sum reference**2 / sum (reference - got)**2 )  dB
-    agreement = share of rows whose largest score is in the same place
+    SQNR = 10 log10( sum reference**2 / sum (reference - got)**2 )  dB
 
-Both are immutable values with `update` and `merge`, as observers are. Sums are float64 in a fixed order; SQNR is exact
+An immutable value with `update` and `merge`, as observers are. Sums are float64 in a fixed order; SQNR is exact
 up to rounding, whatever the split.
 """
 
@@ -16,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import InternalError
-from qcompiler.numerics.paired import Drop, drop_interval
 
 F64 = npt.NDArray[np.float64]
 
@@ -76,76 +74,3 @@ def _compare(wanted: F64, found: F64) -> SqnrMeter:
     lost = bool((np.isnan(found) & ~np.isnan(wanted)).any() or np.isinf(found[finite]).any())
     noise = math.inf if lost else float(np.square(wanted[finite] - found[finite]).sum())
     return SqnrMeter(float(np.square(wanted[finite]).sum()), noise, int(np.count_nonzero(finite)))
-
-
-@dataclass(frozen=True, slots=True)
-class AgreementMeter:
-    """Decisions of two classifiers on the same rows: the largest score along the last axis.
-
-    The first of equal scores decides. A row of `got` with NaN agrees with nothing and is never right.
-
-    Attributes:
-        total, agreed: rows seen, rows with the same decision.
-        both, lost, gained, neither: labelled rows that both got right, only the reference, only `got`, none.
-    """
-
-    total: int = 0
-    agreed: int = 0
-    both: int = 0
-    lost: int = 0
-    gained: int = 0
-    neither: int = 0
-
-    def update(
-        self, reference: npt.ArrayLike, got: npt.ArrayLike, labels: npt.ArrayLike | None = None
-    ) -> AgreementMeter:
-        """Add scores of shape (..., classes), with integer labels of shape (...) if there are any."""
-        wanted, found = np.asarray(reference), np.asarray(got)
-        if wanted.shape != found.shape or wanted.ndim == 0:
-            raise InternalError(f"compared scores of shape {found.shape} with scores of shape {wanted.shape}")
-        first, second = wanted.argmax(-1).reshape(-1), found.argmax(-1).reshape(-1)
-        second[np.isnan(found).any(-1).reshape(-1)] = -1
-        seen = AgreementMeter(total=first.size, agreed=int(np.count_nonzero(first == second)))
-        if labels is not None:
-            truth = np.asarray(labels).reshape(-1)
-            if truth.size != first.size:
-                raise InternalError(f"{truth.size} labels for {first.size} rows of scores")
-            right, still = first == truth, second == truth
-            cells = (right & still, right & ~still, ~right & still, ~right & ~still)
-            seen = AgreementMeter(seen.total, seen.agreed, *(int(np.count_nonzero(cell)) for cell in cells))
-        return self.merge(seen)
-
-    def merge(self, other: AgreementMeter) -> AgreementMeter:
-        """The meter of both sets of rows."""
-        return AgreementMeter(
-            self.total + other.total,
-            self.agreed + other.agreed,
-            self.both + other.both,
-            self.lost + other.lost,
-            self.gained + other.gained,
-            self.neither + other.neither,
-        )
-
-    @property
-    def labelled(self) -> int:
-        """Rows that came with a label."""
-        return self.both + self.lost + self.gained + self.neither
-
-    @property
-    def agreement(self) -> float:
-        """Share of rows with the same decision; NaN before the first row."""
-        return self.agreed / self.total if self.total else math.nan
-
-    @property
-    def reference_accuracy(self) -> float:
-        """Top-1 accuracy of the reference on the labelled rows; NaN without any."""
-        return (self.both + self.lost) / self.labelled if self.labelled else math.nan
-
-    @property
-    def accuracy(self) -> float:
-        """Top-1 accuracy of `got` on the labelled rows; NaN without any."""
-        return (self.both + self.gained) / self.labelled if self.labelled else math.nan
-
-    def drop(self, confidence: float = 0.95) -> Drop:
-        """Loss of top-1 accuracy with its interval (`paired.drop_interval`)."""
-        return drop_interval(self.lost, self.gained, self.labelled, confidence)

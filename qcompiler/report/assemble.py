@@ -22,10 +22,16 @@ from qcompiler.report.folder import REPORT, artifacts, sha256
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 from qcompiler.report.session_facts import session_facts
 from qcompiler.search.candidates import Candidate
+from qcompiler.search.contest import Contract
 from qcompiler.search.judge import Outcome, Verdicts
 from qcompiler.search.tune import Tuned
 
 PLAN, STATS = "plan.json", "stats.npz"
+BOUNDS = {
+    "pairs": "exact, from discordant pairs",
+    "share": "exact, from disagreements",
+    "draws": "paired bootstrap",
+}
 
 
 def assemble(
@@ -38,6 +44,7 @@ def assemble(
     conformance: Conformance,
     stats: Stats | None,
     *,
+    contract: Contract,
     source: Source | None,
     judged_on: Source | None,
     seconds: float,
@@ -62,6 +69,7 @@ def assemble(
         said.append("accuracy was not measured: there is no data; latency was measured on an input of ones")
     elif judged_on is source:
         said.append("accuracy was measured on the calibration samples; give --eval for others")
+    said += accuracy_notes(outcome, verdicts, contract)
     said += [f"{f.node} was planned in integers and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
     said += [f"{s.node} runs as {s.runs_as}: {s.rule}" for s in conformance.surprises]
     said += conformance.notes
@@ -79,7 +87,7 @@ def assemble(
         passes=pass_lines(records),
         nodes=node_lines(shipped.planned, shipped.plan),
         tensors=tensor_lines(shipped.plan, stats),
-        accuracy=accuracy(outcome, verdicts),
+        accuracy=accuracy(outcome, verdicts, contract),
         latency=latency(outcome, verdicts, threads, bench_shapes, modelled=bool(backend.host.modelled)),
         size={"float_bytes": frontend.original.weights_bytes(), "quantized_bytes": shipped.model.weights_bytes()},
         backend=backend_lines(backend.spec.name, backend.version, conformance),
@@ -106,22 +114,48 @@ def describe(frontend: Frontend) -> dict[str, object]:
     }
 
 
-def accuracy(outcome: Outcome, verdicts: Verdicts) -> Accuracy:
+def accuracy(outcome: Outcome, verdicts: Verdicts, contract: Contract) -> Accuracy:
     """The accuracy of the shipped candidate."""
-    evaluation, drop = outcome.evaluation, outcome.drop
-    if evaluation is None:
-        return Accuracy("", None, None, None, None, None, 0, verdicts.choice.verdict)
-    return Accuracy(
-        evaluation.metric,
-        finite(evaluation.float_value, 6),
-        finite(evaluation.value, 6),
-        finite(drop.drop, 6) if drop else None,
-        finite(drop.ci_low, 6) if drop else None,
-        finite(drop.ci_high, 6) if drop else None,
-        evaluation.samples,
-        verdicts.choice.verdict,
-        {name: finite(db) for name, db in evaluation.output_sqnr_db.items()},
+    result, verdict = outcome.result, verdicts.choice.verdict
+    said = Accuracy(
+        "", None, None, None, None, None, 0, verdict,
+        confidence=contract.confidence, limit=str(contract.limit), stated=contract.limit.stated,
+    )  # fmt: skip
+    if result is None:
+        return said
+    evaluation, loss = result.evaluation, result.loss
+    return replace(
+        said,
+        metric=evaluation.metric,
+        float=finite(evaluation.float_value, 6),
+        quantized=finite(evaluation.value, 6),
+        drop=finite(loss.drop, 6),
+        ci_low=finite(loss.ci_low, 6),
+        ci_high=finite(loss.ci_high, 6),
+        samples=evaluation.samples,
+        output_sqnr_db={name: finite(db) for name, db in evaluation.output_sqnr_db.items()},
+        unit=evaluation.measure.unit,
+        bound=BOUNDS[evaluation.measure.bound],
+        max_drop=finite(result.max_drop, 6),
+        samples_needed=result.needed if verdict == "undecided" else None,
+        stopped_early=result.early,
     )
+
+
+def accuracy_notes(outcome: Outcome, verdicts: Verdicts, contract: Contract) -> list[str]:
+    """A limit that nobody asked for fails nothing, so it warns."""
+    result, limit = outcome.result, contract.limit
+    if limit.stated or result is None or result.max_drop is None:
+        return []
+    match verdicts.choice.verdict:
+        case "undecided":
+            more = f"about {result.needed} would do" if result.needed else "no number of them would do"
+            return [
+                f"{plural(result.evaluation.samples, 'sample')} cannot show that the loss is within {limit}: {more}"
+            ]
+        case "broken":
+            return [f"the loss is more than {limit}; --max-drop says what is allowed"]
+    return []
 
 
 def latency(

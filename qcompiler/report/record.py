@@ -61,9 +61,15 @@ class Accuracy:
     """The metric on the same samples before and after.
 
     Attributes:
-        verdict: `holds`, `broken` or `undecided` under a contract; `informative` where none was asked for;
-            `not measured` without data.
+        verdict: `holds`, `broken` or `undecided` by `max_drop`; `informative` where that is none; `not measured`
+            without data.
         output_sqnr_db: signal-to-noise ratio of each output against the float model; None stands for exact equality.
+        unit: of the metric and its drop: `share` (fractions of 1), `dB`, `number`, or `noise`, a metric in decibels
+            whose drop is the noise's share of the signal; empty in older reports.
+        bound: how `ci_low` and `ci_high` were found; each is a bound at `confidence` of its own.
+        limit, stated, max_drop: the limit in words, whether someone asked for it, and what it is in the drop's unit.
+        samples_needed: how many would settle an undecided verdict, if they go on like those seen.
+        stopped_early: the verdict was clear before all samples were seen.
     """
 
     metric: str
@@ -75,6 +81,14 @@ class Accuracy:
     samples: int
     verdict: str
     output_sqnr_db: Mapping[str, Number | None] = field(default_factory=dict)
+    unit: str = ""
+    bound: str = ""
+    confidence: Number | None = None
+    limit: str = "none"
+    stated: bool = False
+    max_drop: Number | None = None
+    samples_needed: int | None = None
+    stopped_early: bool = False
 
 
 @dataclass(frozen=True)

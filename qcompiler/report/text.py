@@ -23,11 +23,7 @@ from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 from qcompiler.report.session_facts import finding_lines, session_lines
 
 SHOWN = 5
-_VERDICTS: dict[str, tuple[str, Style]] = {
-    "holds": ("holds", "good"),
-    "broken": ("broken: the metric falls by more than --max-drop", "bad"),
-    "undecided": ("undecided: too few samples to say", "bad"),
-}
+_STYLES: dict[str, Style] = {"holds": "good", "broken": "bad", "undecided": "bad"}
 
 
 def lines(report: Report, folder: str = "", *, shown: int = SHOWN) -> list[Line]:
@@ -80,39 +76,62 @@ def _figures(report: Report) -> Iterator[Line]:
     rows = [["", "float", "quantized", ""], _accuracy(accuracy)]
     rows += _fidelity(accuracy)
     rows += [_latency(latency), *map(_shape, latency.shapes), ["weights", size(before), size(after), ratio]]
-    verdict, style = _VERDICTS.get(accuracy.verdict, ("", ""))
-    rows += [["contract", "", "", verdict]] if verdict else []
+    style = _STYLES.get(accuracy.verdict, "")
+    rows += [["contract", "", "", contract(accuracy)]] if style else []
     for row, block in zip(rows, blocks(rows, right=(1, 2)), strict=True):
         yield from (Line(line, style if row[0] == "contract" else "") for line in block)
 
 
+def contract(accuracy: Accuracy) -> str:
+    """The verdict in words: of what, how sure, and what would settle it."""
+    if accuracy.limit == "none":  # an older report does not say
+        return accuracy.verdict
+    limit = accuracy.limit if accuracy.stated else f"{accuracy.limit} (the default)"
+    sure = "" if accuracy.confidence is None else f", {100 * accuracy.confidence:g}% sure"
+    match accuracy.verdict:
+        case "holds":
+            return f"holds: within {limit}{sure if accuracy.ci_high is not None else ''}"
+        case "broken":
+            return f"broken: the metric falls by more than {limit}"
+    if accuracy.samples_needed is None:
+        return f"undecided: within {limit} or not, too few samples to say"
+    return f"undecided: within {limit} or not, about {accuracy.samples_needed} samples would tell"
+
+
 def _accuracy(accuracy: Accuracy) -> list[str]:
-    if accuracy.float is None or accuracy.quantized is None or accuracy.drop is None:
-        judged = "neither labels nor class scores: judged by signal/noise" if accuracy.samples else "not measured"
-        return ["accuracy", "-", "-", judged]
-    share = is_share(accuracy)
-    points, unit = (100.0, " points") if share else (1.0, "")
-    drop = f"drop {points * accuracy.drop:.2f}{unit}" if share else f"drop {accuracy.drop:.4g}"
+    if accuracy.drop is None or accuracy.unit == "noise":
+        return _noise(accuracy) if accuracy.drop is not None else ["accuracy", "-", "-", "not measured"]
+    title = "agreement" if accuracy.metric.startswith("top-1 agreement") else shortened(accuracy.metric, 22)
+    drop = f"drop {loss(accuracy, accuracy.drop)}{' points' if is_share(accuracy) else ''}"
     if accuracy.ci_low is not None and accuracy.ci_high is not None:
-        form = ".2f" if share else ".4g"
-        drop += f" ({points * accuracy.ci_low:{form}} to {points * accuracy.ci_high:{form}})"
-    title = "agreement" if accuracy.metric.startswith("top-1 agreement") else shortened(accuracy.metric, 20)
-    return [
-        title,
-        metric_value(accuracy, accuracy.float),
-        metric_value(accuracy, accuracy.quantized),
-        f"{drop}, {plural(accuracy.samples, 'sample')}",
-    ]
+        drop += f" ({loss(accuracy, accuracy.ci_low)} to {loss(accuracy, accuracy.ci_high)})"
+    values = [metric_value(accuracy, value) for value in (accuracy.float, accuracy.quantized)]
+    return [title, *values, f"{drop}, {plural(accuracy.samples, 'sample')}"]
+
+
+def _noise(accuracy: Accuracy) -> list[str]:
+    """Where neither labels nor classes are to be had."""
+    most = "" if accuracy.ci_high is None else f" (at most {100 * accuracy.ci_high:.3g}%)"
+    text = f"noise {100 * (accuracy.drop or 0.0):.3g}% of the signal{most}, {plural(accuracy.samples, 'sample')}"
+    return ["accuracy", "-", "-", text]
+
+
+def loss(accuracy: Accuracy, value: float) -> str:
+    """A loss of the metric, in points where it is a share."""
+    return f"{100 * value:.2f}" if is_share(accuracy) else f"{value:.4g}"
 
 
 def is_share(accuracy: Accuracy) -> bool:
-    """Whether the metric is a share of samples, shown in percent."""
-    return accuracy.metric.split(" ")[0] == "top-1"
+    """Whether the metric is a share, shown in percent."""
+    return accuracy.unit == "share" or (not accuracy.unit and accuracy.metric.split(" ")[0] == "top-1")
 
 
-def metric_value(accuracy: Accuracy, value: float) -> str:
+def metric_value(accuracy: Accuracy, value: float | None) -> str:
     """A value of the metric for a person."""
-    return f"{100 * value:.2f}%" if is_share(accuracy) else f"{value:.4g}"
+    if value is None:
+        return "-"
+    unit = " dB" if accuracy.unit in ("dB", "noise") else ""
+    return f"{100 * value:.2f}%" if is_share(accuracy) else f"{value:.4g}{unit}"
 
 
 def _fidelity(accuracy: Accuracy) -> list[list[str]]:
@@ -190,7 +209,9 @@ def _tried(report: Report, shown: int) -> Iterator[Line]:
 
 
 def _candidate(line: CandidateLine, accuracy: Accuracy) -> list[str]:
-    drop = "-" if line.drop is None else f"{100 * line.drop:.2f} pt" if is_share(accuracy) else f"{line.drop:.4g}"
+    drop = "-" if line.drop is None else loss(accuracy, line.drop) + (" pt" if is_share(accuracy) else "")
+    if line.drop is not None and accuracy.unit == "noise":
+        drop = f"{100 * line.drop:.3g}%"
     speed = "-" if line.speedup is None else f"{line.speedup:.2f}x"
     name = " ".join(word for word in (line.precision, line.method) if word)
     said = line.reason if not line.shipped or line.reason.startswith("shipped") else f"shipped: {line.reason}"

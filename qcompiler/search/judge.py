@@ -23,11 +23,13 @@ from qcompiler.analysis import (
     measure_each,
     speedup,
 )
+from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.session import config_of
 from qcompiler.data import InputInfo, Sample
-from qcompiler.numerics import Drop, paired_drop, paired_mean_drop
 from qcompiler.search.candidates import Candidate
-from qcompiler.search.choose import Choice, Judged, choose
+from qcompiler.search.choose import Choice, choose
+from qcompiler.search.contest import Contract, Result, contest
+from qcompiler.search.promise import Judged, Promise
 
 CLEARLY = 2.0
 
@@ -40,18 +42,21 @@ class Outcome:
     """What was measured of one candidate.
 
     Attributes:
-        evaluation: beside the float model; None without samples.
-        drop: loss of the metric with its interval; None where the metric has no mean of scores.
+        result: beside the float model; None without samples.
         timing: of its runs; None where nothing was timed.
         judged: the figures that decide.
         broken_at: the first tensor whose SQNR is under the floor, with the node that computes it.
     """
 
-    evaluation: Evaluation | None
-    drop: Drop | None
+    result: Result | None
     timing: Timing | None
     judged: Judged
     broken_at: str = ""
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """What the samples said; None without samples."""
+        return None if self.result is None else self.result.evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +90,8 @@ def judge(
     candidates: Sequence[Candidate],
     source: Iterable[Sample] | None,
     *,
-    max_drop: float | None,
-    confidence: float,
+    contract: Contract,
+    insist: bool = False,
     floor: float,
     metric: str | None,
     seconds: float,
@@ -102,7 +107,9 @@ def judge(
         original: the model as given.
         candidates: the last ones are the float model and the model as given.
         source: samples to judge by; None measures no accuracy.
-        max_drop, confidence, floor, metric: as in the recipe.
+        contract: what is promised; evaluation stops once every verdict on it is clear.
+        insist: quantized is wanted by name; without a stated promise float is no way out of a small loss.
+        floor, metric: as in the recipe.
         seconds: time for the latency comparison in all, about; 0 measures none.
         threads: of the runtime.
         bench_feeds: what latency is measured on, each alone; the geometric mean of the speed-ups decides.
@@ -120,9 +127,10 @@ def judge(
         str(i): reference if candidate.model is original else Runner(candidate.runs, config)
         for i, candidate in enumerate(candidates)
     }
-    evaluations: Mapping[str, Evaluation] = {}
+    results: Mapping[str, Result] = {}
     if source is not None:
-        evaluations = evaluate(reference, runners, source, metric=metric, progress=tell)
+        floats = [str(i) for i, candidate in enumerate(candidates) if candidate.precision == "float"]
+        results = contest(reference, runners, source, contract, metric=metric, keep=floats, tell=tell)
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
         others = {name: runner for name, runner in runners.items() if runner is not reference}
@@ -131,37 +139,33 @@ def judge(
     outcomes = []
     for i, candidate in enumerate(candidates):
         name = "given" if candidate.model is original else str(i)
-        evaluation, timing = evaluations.get(str(i)), timings.get(name)
-        drop = drop_of(evaluation, confidence)
-        judged = judged_of(candidate.precision, evaluation, drop, timings.get("given"), timing)
+        result, timing = results.get(str(i)), timings.get(name)
+        judged = judged_of(candidate.precision, result, timings.get("given"), timing)
         broken_at = ""
         if source is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
             broken_at = name_of_break(candidates[-2].model, candidate.runs, source, floor, config)
-        outcomes.append(Outcome(evaluation, drop, timing, judged, broken_at))
-    choice = choose([outcome.judged for outcome in outcomes], max_drop, floor)
+        outcomes.append(Outcome(result, timing, judged, broken_at))
+    longest = max(results.values(), key=lambda result: result.evaluation.samples, default=None)
+    limit = None if longest is None else longest.max_drop
+    if longest is None and contract.limit.promised:
+        limit = contract.limit.amount
+    promise = Promise(limit, contract.limit.stated, insist)
+    choice = choose([outcome.judged for outcome in outcomes], promise, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice)
 
 
-def drop_of(evaluation: Evaluation | None, confidence: float) -> Drop | None:
-    """The loss of the metric: paired intervals for hits (Tango 1998) and for means (Student's t)."""
-    if evaluation is None or evaluation.scores.size == 0:
-        return None
-    if evaluation.scores.dtype == np.bool_:
-        return paired_drop(evaluation.float_scores, evaluation.scores, confidence)
-    return paired_mean_drop(evaluation.float_scores, evaluation.scores, confidence)
-
-
-def judged_of(
-    precision: str, evaluation: Evaluation | None, drop: Drop | None, given: Timing | None, timing: Timing | None
-) -> Judged:
+def judged_of(precision: str, result: Result | None, given: Timing | None, timing: Timing | None) -> Judged:
     """The figures that decide, of one candidate."""
     fields: dict[str, Any] = {}
-    if evaluation is not None and evaluation.output_sqnr_db:
-        worst = min(evaluation.output_sqnr_db, key=evaluation.output_sqnr_db.__getitem__)
-        fields |= {"worst_output": worst, "worst_sqnr_db": evaluation.output_sqnr_db[worst]}
-        fields["agreement"] = evaluation.metric.startswith("top-1 agreement")
-    if drop is not None:
-        fields |= {"drop": drop.drop, "ci_low": drop.ci_low, "ci_high": drop.ci_high}
+    if result is not None:
+        evaluation, loss = result.evaluation, result.loss
+        fields |= {"drop": loss.drop, "ci_low": loss.ci_low, "ci_high": loss.ci_high}
+        fields |= {"agreement": evaluation.measure.bound == "share", "share": evaluation.measure.unit == "share"}
+        if evaluation.measure.unit == "noise":
+            fields |= {"share": True, "agreement": True}
+        if evaluation.output_sqnr_db:
+            worst = min(evaluation.output_sqnr_db, key=evaluation.output_sqnr_db.__getitem__)
+            fields |= {"worst_output": worst, "worst_sqnr_db": evaluation.output_sqnr_db[worst]}
     if given is not None and timing is not None:
         gain = speedup(given, timing)
         fields |= {"speedup": gain.ratio, "noise": gain.noise}
@@ -193,7 +197,7 @@ def best_method(
     """
     config = config or SessionConfig()
     runners = {str(i): Runner(candidate.runs, config) for i, candidate in enumerate(candidates)}
-    found = evaluate(Runner(original, config), runners, First(source, samples))
+    found = evaluate(Runner(original, config), runners, First(source, samples), measure=Fidelity())
 
     def quality(i: int) -> float:
         ratios = found[str(i)].output_sqnr_db.values()

@@ -28,6 +28,7 @@ from qcompiler.analysis import (
     measure_each,
     speedup,
 )
+from qcompiler.analysis.evaluate import figures
 from qcompiler.analysis.session import config_of
 from qcompiler.data import Sample
 from qcompiler.search.judge import FeedArrays, First
@@ -171,8 +172,13 @@ def less_accurate(
     found = evaluate(reference, {"plain": plain, "chosen": chosen}, samples, metric=metric)
     before, after = found["plain"], found["chosen"]
     return worst(after) < min(worst(before) - LOSS_DB, ROUNDING_DB) or (
-        after.scores.size > 0 and after.value < before.value - 0.01 * abs(before.value)
+        before.measure.unit != "noise" and extra(before, after) > 0.01 * before.base
     )
+
+
+def extra(before: Evaluation, after: Evaluation) -> float:
+    """How much more of the metric the second loses."""
+    return float(before.measure.loss(figures(before.scores), figures(after.scores)))
 
 
 def worst(evaluation: Evaluation) -> float:

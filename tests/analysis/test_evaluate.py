@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from qcompiler.analysis import Evaluation, Runner, evaluate, measure_for, records, sweep
+from qcompiler.analysis.ask import check_metric
 from qcompiler.analysis.evaluate import total
-from qcompiler.analysis.metrics import class_output, load_metric
+from qcompiler.analysis.metrics import class_output
 from qcompiler.data import Sample
 from qcompiler.errors import DataError, UsageError
 from tests.graphs import parse
@@ -105,7 +106,8 @@ def test_without_classes_the_lowest_sqnr_counts() -> None:
     result = evaluate(first, {"a": second}, source)["a"]
     assert (result.metric, result.output, result.agreement) == ("lowest output SQNR [dB]", "", None)
     assert result.value == pytest.approx(20, abs=1e-4) and result.float_value == math.inf
-    assert result.output_sqnr_db["z"] == math.inf and result.scores.size == 0
+    assert result.output_sqnr_db["z"] == math.inf
+    assert float(result.measure.loss(result.float_scores, result.scores)) == pytest.approx(0.01, rel=1e-5)
     with pytest.raises(DataError, match=r"^one: no output of the model holds class scores .* \(give --metric"):
         evaluate(first, {"a": second}, [Sample(source[0].feed, 1, "one")])
 
@@ -133,13 +135,13 @@ def test_a_metric_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(DataError, match=r"^s\[0\]: the metric raised ZeroDivisionError: division by zero"):
         evaluate(FLOAT, {"a": SECOND}, samples(), metric="judges_of_mine:bad")
     for name, words in (
-        ("judges_of_mine", "is not of the form package.module:callable"),
+        ("judges_of_mine", "is neither a known name nor of the form package.module:callable"),
         ("judges_of_mine:missing", "has no 'missing'"),
         ("no_such_module_here:f", "No module named 'no_such_module_here'"),
         ("judges_of_mine:number", "is not a function"),
     ):
         with pytest.raises(UsageError, match=words):
-            load_metric(name)
+            check_metric(name)
 
 
 def test_a_metric_must_give_finite_numbers() -> None:

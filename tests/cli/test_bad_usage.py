@@ -29,7 +29,7 @@ COMPILE: dict[str, tuple[tuple[object, ...], str]] = {
     "precision that needs data": ((MODEL, *ORT, "--precision", "int8"), "precision 'int8' needs calibration data"),
     "unknown method": ((MODEL, *ORT, "--method", "magic"), "--method: unknown range method 'magic' (known: auto"),
     "bad max-drop": ((MODEL, *ORT, "--max-drop", "little"), "--max-drop: 'little' is not a share"),
-    "max-drop out of range": ((MODEL, *ORT, "--max-drop", "150%"), "--max-drop: 1.5 is out of range (from 0 to 1)"),
+    "max-drop out of range": ((MODEL, *ORT, "--max-drop", "150%"), "--max-drop: '150%' is out of range (from 0"),
     "max-drop without data": ((MODEL, *ORT, "--max-drop", "1%"), "--max-drop: a contract needs samples"),
     "shape without value": ((MODEL, *ORT, "--shape", "batch"), "--shape: 'batch' is not NAME=VALUE"),
     "shape that is no number": ((MODEL, *ORT, "--shape", "batch=one"), "--shape: 'batch=one' is not a shape"),

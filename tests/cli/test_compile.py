@@ -15,6 +15,7 @@ import onnxruntime as ort
 import pytest
 
 from qcompiler import compiler
+from qcompiler.search.limit import Limit
 from tests.cli.conftest import CNN, FAST, Run
 from tests.report.hand_made import report
 
@@ -106,14 +107,14 @@ def test_options_reach_the_compiler(run: Run, monkeypatch: pytest.MonkeyPatch) -
         MODEL, "--target", "onnxruntime:vnni", "--recipe", "r.toml", "--precision", "int8", "--data", "d.npz", "--eval",
         "e.npz", "--max-drop", "0.5%", "-o", "out", "--keep-float", "x*", "--keep-float", "y", "--samples", "7",
         "--shape", "batch=1", "--shape", "x=1x2", "--metric", "p.m:f", "--stats", "s.npz", "--dump-passes", "d",
-        "--threads", "2", "--bench-seconds", "0.5", "--optimized",
+        "--threads", "2", "--bench-seconds", "0.5", "--optimized", "--confidence", "0.99",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     ((args, options),) = calls
     assert args == (MODEL, "onnxruntime:vnni", "d.npz")
     recipe = options.pop("recipe")
-    assert (recipe.precision, recipe.method, recipe.samples, recipe.confidence) == ("int8", "mse", 7, 0.9)
-    assert recipe.keep_float == ("x*", "y") and recipe.max_drop == 0.005 and recipe.metric == "p.m:f"
+    assert (recipe.precision, recipe.method, recipe.samples, recipe.confidence) == ("int8", "mse", 7, 0.99)
+    assert recipe.keep_float == ("x*", "y") and recipe.max_drop == Limit.of("0.5%") and recipe.metric == "p.m:f"
     assert recipe.shapes == {"batch": "1", "x": "1x2"} and (recipe.threads, recipe.bench_seconds) == (2, 0.5)
     assert callable(options.pop("progress"))
     assert recipe.options == {"optimized": True}

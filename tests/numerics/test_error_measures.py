@@ -1,4 +1,4 @@
-"""SQNR and agreement: exact, merged whatever the split, NaN never hidden."""
+"""SQNR: exact, merged whatever the split, NaN never hidden."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qcompiler.errors import InternalError
-from qcompiler.numerics.error_measures import AgreementMeter, SqnrMeter
+from qcompiler.numerics.error_measures import SqnrMeter
 
 F32 = npt.NDArray[np.float32]
 
@@ -73,46 +73,3 @@ def test_sqnr_of_other_types_and_shapes() -> None:
     assert SqnrMeter().update(x, x.astype(np.uint8)).db == math.inf
     with pytest.raises(InternalError, match="shape \\(4, 3\\) with one of shape \\(3, 4\\)"):
         SqnrMeter().update(x, x.T)
-
-
-def test_agreement_counts() -> None:
-    reference = np.float32([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    got = np.float32([[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 0]])
-    meter = AgreementMeter().update(reference, got, [0, 1, 1, 2])
-    assert meter == AgreementMeter(total=4, agreed=1, both=1, lost=1, gained=1, neither=1)
-    assert (meter.agreement, meter.reference_accuracy, meter.accuracy) == (0.25, 0.5, 0.5)
-    assert meter.drop().drop == 0
-
-
-@given(data=st.data(), rows=st.integers(0, 20), cut=st.integers(0, 20))
-def test_agreement_does_not_depend_on_the_split(data: st.DataObject, rows: int, cut: int) -> None:
-    scores = hnp.arrays(np.float32, (rows, 3), elements=st.integers(0, 4))
-    x, y = data.draw(scores), data.draw(scores)
-    labels = np.array(data.draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows)), np.int64)
-    whole = AgreementMeter().update(x, y, labels)
-    parts = AgreementMeter().update(x[cut:], y[cut:], labels[cut:])
-    assert parts.merge(AgreementMeter().update(x[:cut], y[:cut], labels[:cut])) == whole
-    assert whole.agreed == (x.argmax(1) == y.argmax(1)).sum()
-    assert whole.labelled == rows
-
-
-def test_agreement_over_leading_axes_and_without_labels() -> None:
-    scores = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
-    meter = AgreementMeter().update(scores, scores)
-    assert (meter.total, meter.agreement, meter.labelled) == (10, 1.0, 0)
-    assert math.isnan(meter.accuracy) and math.isnan(AgreementMeter().agreement)
-    labelled = AgreementMeter().update(scores, scores, scores.argmax(-1))
-    assert labelled.accuracy == labelled.reference_accuracy == 1
-
-
-def test_nan_scores_never_agree() -> None:
-    scores = np.float32([[np.nan, 0]])
-    meter = AgreementMeter().update(scores, scores, [0])
-    assert (meter.agreed, meter.lost) == (0, 1)
-
-
-def test_agreement_refuses_what_does_not_fit() -> None:
-    with pytest.raises(InternalError, match="compared scores"):
-        AgreementMeter().update(np.zeros((2, 3)), np.zeros((2, 4)))
-    with pytest.raises(InternalError, match="3 labels for 2 rows"):
-        AgreementMeter().update(np.zeros((2, 3)), np.zeros((2, 3)), [0, 1, 2])

@@ -16,7 +16,7 @@ top-1           98.44%     98.24%  drop 0.20 points (-0.40 to 0.98), 512 samples
 signal/noise              34.2 dB  at output logits, the worst
 latency       0.812 ms   0.311 ms  2.61x as fast (+- 0.03), 1 thread
 weights       310.7 kB    93.1 kB  3.34x smaller
-contract                           holds
+contract                           holds: within 1%, 95% sure
 
 nodes as onnxruntime runs it: 3 integer, 8 float
 stayed float:
@@ -93,11 +93,41 @@ def test_an_exact_result_is_called_exact_and_a_larger_one_larger() -> None:
 
 
 def test_verdicts() -> None:
-    for verdict, words in (("broken", "broken: the metric falls"), ("undecided", "undecided: too few samples to say")):
-        found = lines(report(accuracy=replace(report().accuracy, verdict=verdict)))
-        (line,) = [line for line in found if line.text.startswith("contract")]
-        assert words in line.text and line.style == "bad"
+    for verdict, words in (
+        ("broken", "broken: the metric falls by more than 1%"),
+        ("undecided", "undecided: within 1% or not, about 730 samples would tell"),
+    ):
+        text = spoken(verdict=verdict, samples_needed=730 if verdict == "undecided" else None)
+        assert words in text
+        (style,) = {
+            line.style
+            for line in lines(report(accuracy=replace(report().accuracy, verdict=verdict)))
+            if line.text.startswith("contract")
+        }
+        assert style == "bad"
+    assert "undecided: within 1% or not, too few samples to say" in spoken(verdict="undecided")
+    assert "holds: within 1% (the default), 95% sure" in spoken(stated=False)
+    assert "contract holds" in spoken(limit="none", stated=False)
     assert "contract" not in summary(report(accuracy=replace(report().accuracy, verdict="informative")))
+
+
+def spoken(**changes: object) -> str:
+    """The table with another accuracy, its spaces and line ends made single spaces."""
+    return " ".join(summary(report(accuracy=replace(report().accuracy, **changes))).split())  # type: ignore[arg-type]
+
+
+def test_units_of_the_metric() -> None:
+    assert "perplexity 3.62 3.66 drop 0.04 (0.02 to 0.06), 64 samples" in spoken(
+        metric="perplexity", float=3.62, quantized=3.66, drop=0.04, ci_low=0.02, ci_high=0.06, samples=64, unit="number"
+    )
+    noise = spoken(
+        metric="lowest output SQNR [dB]", float=None, quantized=24.9, drop=0.0032, ci_high=0.0041, unit="noise"
+    )
+    assert "accuracy - - noise 0.32% of the signal (at most 0.41%), 512 samples" in noise
+    assert "sqnr 30 dB 29.5 dB drop 0.5 (0.4 to 0.6), 512 samples" in spoken(
+        metric="sqnr", float=30.0, quantized=29.5, drop=0.5, ci_low=0.4, ci_high=0.6, unit="dB"
+    )
+    assert "top-1 98.44% 98.24% drop 0.20 points" in spoken(unit="")
 
 
 def test_a_fallback_is_shown_once_and_in_bad_style() -> None:

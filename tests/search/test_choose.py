@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qcompiler.search.choose import Choice, Judged, breakage, choose, verdict
+from qcompiler.search.choose import Choice, choose
+from qcompiler.search.promise import Judged, Promise, breakage, verdict
 
 FUSED = Judged("float", speedup=1.1, noise=0.01)
 GIVEN = Judged("float", speedup=1.0, noise=0.01)
@@ -21,7 +22,7 @@ def fine(precision: str = "int8", **figures: object) -> Judged:
 
 
 def among(*quantized: Judged, max_drop: float | None = None, floats: tuple[Judged, ...] = (FUSED, GIVEN)) -> Choice:
-    return choose([*quantized, *floats], max_drop, 5.0)
+    return choose([*quantized, *floats], Promise(max_drop), 5.0)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +104,15 @@ def test_under_a_contract_of_one_percent(candidate: Judged, index: int, word: st
     ],
 )
 def test_float_models_alone(floats: tuple[Judged, ...], index: int, reason: str) -> None:
-    found = choose(floats, None, 5.0)
+    found = choose(floats, Promise(), 5.0)
     assert found.index == index
     assert found.reasons[index] == reason
 
 
 def test_verdict_without_samples() -> None:
-    assert verdict(Judged("int8"), None) == "not measured"
-    assert verdict(fine(), None) == "informative"
-    assert verdict(fine(drop=0.05, ci_low=0.03, ci_high=0.07), 0.01) == "broken"
+    assert verdict(Judged("int8"), Promise()) == "not measured"
+    assert verdict(fine(), Promise()) == "informative"
+    assert verdict(fine(drop=0.05, ci_low=0.03, ci_high=0.07), Promise(0.01)) == "broken"
 
 
 figure = st.none() | st.floats(-1, 1) | st.just(math.nan)
@@ -132,17 +133,17 @@ float_models = st.lists(
     min_size=1,
     max_size=2,
 )
-contract = st.none() | st.floats(0, 0.2)
+contract = st.builds(Promise, st.none() | st.floats(0, 0.2), stated=st.booleans(), insist=st.booleans())
 
 
 @given(st.lists(judged, max_size=4), float_models, contract)
 def test_never_ships_broken_or_slower_and_says_why(
-    quantized: list[Judged], floats: list[Judged], max_drop: float | None
+    quantized: list[Judged], floats: list[Judged], promise: Promise
 ) -> None:
     candidates = [*quantized, *floats]
-    found = choose(candidates, max_drop, 5.0)
+    found = choose(candidates, promise, 5.0)
     shipped = candidates[found.index]
-    assert breakage(shipped, max_drop, 5.0) is None
+    assert breakage(shipped, promise, 5.0) is None
     assert found.index not in found.broken
     if shipped.precision != "float" and shipped.speedup is not None:
         assert shipped.speedup >= 1.0 + shipped.noise
@@ -151,16 +152,16 @@ def test_never_ships_broken_or_slower_and_says_why(
     assert all(found.reasons)
     assert [reason.startswith("shipped") for reason in found.reasons].count(True) == 1
     assert found.reasons[found.index].startswith("shipped")
-    if max_drop is not None:
+    if promise.max_drop is not None and promise.stated:
         assert found.verdict in ("holds", "undecided")
-    again = choose(list(candidates), max_drop, 5.0)
+    again = choose(list(candidates), promise, 5.0)
     assert again == found
 
 
 @given(st.lists(judged, max_size=4), float_models)
 def test_float_is_shipped_only_where_nothing_quantized_is_left(quantized: list[Judged], floats: list[Judged]) -> None:
     candidates = [*quantized, *floats]
-    found = choose(candidates, None, 5.0)
+    found = choose(candidates, Promise(), 5.0)
     if candidates[found.index].precision == "float":
         refused = ("broken", "no faster than float")
         assert all(reason.startswith(refused) for reason in found.reasons[: len(quantized)])
@@ -172,8 +173,8 @@ def test_among_nearly_equal_ones_the_most_accurate_is_shipped() -> None:
         fine(speedup=1.93, worst_sqnr_db=25.0),
         fine("float", speedup=1.0),
     ]
-    assert choose(candidates, None, 5.0).index == 1
-    assert choose([candidates[0], fine(speedup=1.8, worst_sqnr_db=25.0), candidates[2]], None, 5.0).index == 1
-    assert choose([candidates[0], fine(speedup=1.7, worst_sqnr_db=25.0), candidates[2]], None, 5.0).index == 0
+    assert choose(candidates, Promise(), 5.0).index == 1
+    assert choose([candidates[0], fine(speedup=1.8, worst_sqnr_db=25.0), candidates[2]], Promise(), 5.0).index == 1
+    assert choose([candidates[0], fine(speedup=1.7, worst_sqnr_db=25.0), candidates[2]], Promise(), 5.0).index == 0
     clean = fine(speedup=2.0, worst_sqnr_db=30.0)
-    assert choose([clean, fine(speedup=1.8, worst_sqnr_db=40.0), candidates[2]], None, 5.0).index == 0
+    assert choose([clean, fine(speedup=1.8, worst_sqnr_db=40.0), candidates[2]], Promise(), 5.0).index == 0
