@@ -6,18 +6,16 @@ go on. A candidate's figures are those of the samples that it has seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from qcompiler.analysis import Evaluation, Measure, Record, Runs, sweep
+from qcompiler.analysis import Evaluation, Measure, Record
 from qcompiler.analysis.loss import Loss, loss_of, samples_needed, settled
-from qcompiler.analysis.metrics import Metric
-from qcompiler.analysis.tap import known_count, no_samples
-from qcompiler.data import Sample
 from qcompiler.numerics.looks import Looks
 from qcompiler.search.limit import Limit
 
-Tell = Callable[[int, int | None], None]
+Round = tuple[Measure, Mapping[str, Sequence[Record]]]
 
 
 @dataclass(frozen=True)
@@ -61,59 +59,54 @@ class Result:
 
 
 def contest(
-    reference: Runs,
-    candidates: Mapping[str, Runs],
-    source: Iterable[Sample],
+    rounds: Iterable[Round],
+    running: MutableMapping[str, Any],
     contract: Contract,
     *,
-    metric: str | Metric | None = None,
+    total: int | None = None,
     keep: Iterable[str] = (),
-    tell: Tell | None = None,
 ) -> dict[str, Result]:
-    """Runs the candidates beside the float model until all samples are seen or all verdicts are clear.
+    """Follows the candidates until all samples are seen or all verdicts are clear.
 
     Args:
-        reference: the float model.
-        candidates: models with the same inputs and outputs, by any name.
-        source: samples.
+        rounds: what was asked, and what the next samples, one or more, said of each candidate that still runs.
+        running: the candidates by name, any values; one whose verdict is clear is taken out, and `rounds` must run it
+            no more (as `analysis.sweep` and `Evaluations.sweep` do with their mapping).
         contract: what is promised.
-        metric: as in the recipe.
+        total: number of samples, where it is known.
         keep: candidates that run as long as any other does, and end no contest by going on.
-        tell: called after every sample.
 
     Returns:
-        A result for each candidate, under its name.
+        A result for each candidate, under its name; nothing where there was no round.
 
     Raises:
-        DataError: no samples, labels that do not fit, a metric that fails, a model that cannot run.
-        UsageError: metric or limit mean nothing here.
+        UsageError: the limit means nothing for the metric.
     """
-    total = known_count(source)
     looks = Looks(total, 1 - contract.confidence)
-    running, kept, alpha = dict(candidates), set(keep), looks.last
-    found: dict[str, list[Record]] = {name: [] for name in candidates}
+    names, kept, alpha, seen = tuple(running), set(keep), looks.last, 0
+    found: dict[str, list[Record]] = {name: [] for name in names}
     ended: dict[str, Result] = {}
     measure: Measure | None = None
-    for seen, (asked, records) in enumerate(sweep(reference, running, source, metric), 1):
-        measure = asked
-        for name, record in records.items():
-            found[name].append(record)
-        if tell is not None:
-            tell(seen, total)
-        if seen in looks.early and contract.limit.unit != "none":
-            for name in [name for name in running if name not in kept]:
-                result = at_a_look(measure, found[name], contract, looks.early[seen])
-                if result is not None:
-                    ended[name] = result
-                    del running[name]
-            if ended and set(running) <= kept:
-                alpha = looks.early[seen]
-                break
-    if measure is None:
-        raise no_samples(source)
-    for name in running:
-        ended[name] = judged(measure, found[name], contract, alpha, early=alpha != looks.last)
-    return {name: ended[name] for name in candidates}
+    for asked, said in rounds:
+        measure, before = asked, seen
+        for name, records in said.items():
+            found[name] += records
+            seen = max(seen, len(found[name]))
+        due = [spent for at, spent in looks.early.items() if before < at <= seen]
+        if not due or contract.limit.unit == "none":
+            continue
+        for name in [name for name in running if name not in kept]:
+            result = at_a_look(measure, found[name], contract, due[-1])
+            if result is not None:
+                ended[name] = result
+                del running[name]
+        if ended and set(running) <= kept:
+            alpha = due[-1]
+            break
+    if measure is not None:
+        for name in running:
+            ended[name] = judged(measure, found[name], contract, alpha, early=alpha != looks.last)
+    return {name: ended[name] for name in names if name in ended}
 
 
 def judged(measure: Measure, records: Iterable[Record], contract: Contract, alpha: float, *, early: bool) -> Result:

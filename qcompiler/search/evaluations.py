@@ -22,9 +22,10 @@ from typing import Any
 from qcompiler import ir
 from qcompiler._version import __version__
 from qcompiler.analysis import Evaluation, Metric, SessionConfig
+from qcompiler.analysis.ask import KNOWN, check_metric, measure_for
 from qcompiler.analysis.cpu import cpu_flags
 from qcompiler.analysis.evaluate import sweep
-from qcompiler.analysis.measures import Measure, measure_for
+from qcompiler.analysis.measures import Measure
 from qcompiler.analysis.metrics import load_metric
 from qcompiler.analysis.record import Record
 from qcompiler.analysis.session import config_of
@@ -93,7 +94,7 @@ class Evaluations:
         Raises:
             DataError: there are no samples, or as for `measure_for`.
         """
-        load_metric(self._metric)
+        check_metric(self._metric)
         for shard in self._feeding.shards:
             first = self._feeding.shards.samples(shard)[0]
             return measure_for(self._metric, ready(self.reference).run(first.feed, sample=first.name), first)
@@ -226,7 +227,9 @@ def _source(metric: str | Metric) -> str:
     """The text of the file that a metric is in: another text may be another metric."""
     import sys
 
-    function = load_metric(metric)[0]
+    if isinstance(metric, str) and KNOWN.fullmatch(metric):
+        return ""
+    function = load_metric(metric)
     module = sys.modules.get(str(getattr(function, "__module__", "")))
     file = getattr(module, "__file__", None)
     return Path(file).read_text(encoding="utf-8", errors="replace") if file and Path(file).is_file() else ""

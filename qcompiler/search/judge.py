@@ -14,6 +14,8 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.analysis import (
     Evaluation,
+    Measure,
+    Record,
     Runner,
     SessionConfig,
     Timing,
@@ -22,13 +24,15 @@ from qcompiler.analysis import (
     first_broken,
     measure_each,
     speedup,
+    sweep,
 )
 from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.session import config_of
+from qcompiler.analysis.tap import known_count, no_samples
 from qcompiler.data import InputInfo, Sample
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.choose import Choice, choose
-from qcompiler.search.contest import Contract, Result, contest
+from qcompiler.search.contest import Contract, Result, Round, contest
 from qcompiler.search.promise import Judged, Promise
 
 CLEARLY = 2.0
@@ -130,7 +134,11 @@ def judge(
     results: Mapping[str, Result] = {}
     if source is not None:
         floats = [str(i) for i, candidate in enumerate(candidates) if candidate.precision == "float"]
-        results = contest(reference, runners, source, contract, metric=metric, keep=floats, tell=tell)
+        running, total = dict(runners), known_count(source)
+        rounds = told(sweep(reference, running, source, metric), tell, total)
+        results = contest(rounds, running, contract, total=total, keep=floats)
+        if not results:
+            raise no_samples(source)
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
         others = {name: runner for name, runner in runners.items() if runner is not reference}
@@ -154,15 +162,20 @@ def judge(
     return Verdicts(tuple(outcomes), timings.get("given"), choice)
 
 
+def told(rounds: Iterable[tuple[Measure, dict[str, Record]]], tell: Tell, total: int | None) -> Iterator[Round]:
+    """Rounds of one sample each, told as they come."""
+    for seen, (measure, records) in enumerate(rounds, 1):
+        tell(seen, total)
+        yield measure, {name: [record] for name, record in records.items()}
+
+
 def judged_of(precision: str, result: Result | None, given: Timing | None, timing: Timing | None) -> Judged:
     """The figures that decide, of one candidate."""
     fields: dict[str, Any] = {}
     if result is not None:
         evaluation, loss = result.evaluation, result.loss
         fields |= {"drop": loss.drop, "ci_low": loss.ci_low, "ci_high": loss.ci_high}
-        fields |= {"agreement": evaluation.measure.bound == "share", "share": evaluation.measure.unit == "share"}
-        if evaluation.measure.unit == "noise":
-            fields |= {"share": True, "agreement": True}
+        fields |= {"agreement": evaluation.measure.bound == "share", "unit": evaluation.measure.unit}
         if evaluation.output_sqnr_db:
             worst = min(evaluation.output_sqnr_db, key=evaluation.output_sqnr_db.__getitem__)
             fields |= {"worst_output": worst, "worst_sqnr_db": evaluation.output_sqnr_db[worst]}

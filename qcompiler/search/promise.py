@@ -45,7 +45,7 @@ class Judged:
         worst_output: name of the output with the lowest SQNR, and `worst_sqnr_db` its ratio; None where not measured.
         drop, ci_low, ci_high: loss of the metric and its confidence interval, as fractions; None where not measured.
         agreement: the metric is agreement with float, not truth; it loses more for the same harm.
-        share: the loss is a fraction of 1.
+        unit: of the metric, as `Measure.unit`.
         speedup: over the model as given; None where not measured.
         noise: spread of the speed-up, in the same unit.
     """
@@ -57,7 +57,7 @@ class Judged:
     ci_low: float | None = None
     ci_high: float | None = None
     agreement: bool = False
-    share: bool = True
+    unit: str = "share"
     speedup: float | None = None
     noise: float = 0.0
 
@@ -77,12 +77,12 @@ def breakage(judged: Judged, promise: Promise, floor: float) -> str | None:
     if judged.drop <= promise.max_drop and not surely(judged) > promise.max_drop:
         return None
     word = "surely more than" if surely(judged) > promise.max_drop else "more than"
-    return f"the metric falls by {amount(judged.drop, judged)}, {word} the {amount(promise.max_drop, judged)} allowed"
+    return f"{fall(judged)}, {word} the {amount(promise.max_drop, judged)} allowed"
 
 
 def collapse(judged: Judged) -> str | None:
     """What nobody wants, whatever was promised."""
-    if judged.drop is None or not judged.share or (judged.agreement and (judged.worst_sqnr_db or 0.0) >= NEAR):
+    if judged.drop is None or judged.unit != "share" or (judged.agreement and (judged.worst_sqnr_db or 0.0) >= NEAR):
         return None
     limit = AGREEMENT_COLLAPSE if judged.agreement else COLLAPSE
     return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if surely(judged) > limit else None
@@ -93,9 +93,15 @@ def surely(judged: Judged) -> float:
     return judged.ci_low if judged.ci_low is not None else -math.inf
 
 
+def fall(judged: Judged) -> str:
+    """What was lost, for a person."""
+    lost = amount(judged.drop or 0.0, judged)
+    return f"noise is {lost} of the signal" if judged.unit == "noise" else f"the metric falls by {lost}"
+
+
 def amount(value: float, judged: Judged) -> str:
     """A loss for a person."""
-    return f"{value:.2%}" if judged.share else f"{value:.4g}"
+    return f"{value:.2%}" if judged.unit in ("share", "noise") else f"{value:.4g}"
 
 
 def set_aside(judged: Judged, promise: Promise) -> str | None:
@@ -104,8 +110,7 @@ def set_aside(judged: Judged, promise: Promise) -> str | None:
         return None
     if judged.drop is None or judged.drop <= promise.max_drop:
         return None
-    drop, limit = amount(judged.drop, judged), amount(promise.max_drop, judged)
-    return f"set aside: the metric falls by {drop}, more than {limit} (--max-drop none accepts it)"
+    return f"set aside: {fall(judged)}, more than {amount(promise.max_drop, judged)} (--max-drop none accepts it)"
 
 
 def verdict(judged: Judged, promise: Promise) -> Verdict:
