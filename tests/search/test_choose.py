@@ -178,3 +178,83 @@ def test_among_nearly_equal_ones_the_most_accurate_is_shipped() -> None:
     assert choose([candidates[0], fine(speedup=1.7, worst_sqnr_db=25.0), candidates[2]], Promise(), 5.0).index == 0
     clean = fine(speedup=2.0, worst_sqnr_db=30.0)
     assert choose([clean, fine(speedup=1.8, worst_sqnr_db=40.0), candidates[2]], Promise(), 5.0).index == 0
+
+
+DEFAULT = Promise(0.01, stated=False)
+BY_NAME = Promise(0.01, stated=False, insist=True)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "promise", "index", "word", "reasons"),
+    [
+        # what loses more than 1 % gives way, to another candidate or to float
+        (
+            [fine(drop=0.015, ci_high=0.03, speedup=3.0), fine("w8", speedup=1.5, ci_high=0.02)],
+            DEFAULT,
+            1,
+            "undecided",
+            ["set aside: the metric falls by 1.50%, more than 1.00% (--max-drop none", "shipped"],
+        ),
+        (
+            [fine(drop=0.015, ci_high=0.03)],
+            DEFAULT,
+            1,
+            "holds",
+            ["set aside", "shipped: no quantized candidate is left"],
+        ),
+        # asked for by name, the one that loses least is shipped all the same
+        (
+            [fine(drop=0.015, ci_high=0.03), fine(drop=0.012, ci_high=0.03, speedup=1.5)],
+            BY_NAME,
+            1,
+            "undecided",
+            ["set aside", "shipped: asked for by name, though it is more than is lost unasked"],
+        ),
+        ([fine(drop=0.015, ci_low=0.011, ci_high=0.03)], BY_NAME, 0, "broken", ["shipped: asked for by name"]),
+        # but no collapse
+        (
+            [fine(drop=0.05, ci_low=0.03, ci_high=0.07)],
+            BY_NAME,
+            1,
+            "holds",
+            ["broken: the metric falls by 5.00%, surely"],
+        ),
+        ([fine(worst_sqnr_db=3.0)], BY_NAME, 1, "holds", ["broken: output 'y'"]),
+        # other units
+        (
+            [fine(drop=0.03, ci_low=0.02, ci_high=0.05, unit="noise")],
+            DEFAULT,
+            1,
+            "holds",
+            ["set aside: noise is 3.00% of the signal, more than 1.00%"],
+        ),
+        (
+            [fine(drop=0.3, ci_low=0.2, ci_high=0.5, unit="number")],
+            DEFAULT,
+            1,
+            "holds",
+            ["set aside: the metric falls by 0.3,"],
+        ),
+        # nearly as fast and surely within it goes before a little faster and undecided
+        ([fine(ci_high=0.02, speedup=2.05), fine()], DEFAULT, 1, "holds", ["not faster", "shipped: the first of"]),
+        ([fine(ci_high=0.02, speedup=2.5), fine()], DEFAULT, 0, "undecided", ["shipped: the fastest", "not faster"]),
+    ],
+)
+def test_a_promise_that_nobody_asked_for_steers(
+    candidates: list[Judged], promise: Promise, index: int, word: str, reasons: list[str]
+) -> None:
+    found = choose([*candidates, FUSED, GIVEN], promise, 5.0)
+    assert (found.index, found.verdict) == (index, word)
+    assert all(said.startswith(expected) for said, expected in zip(found.reasons, reasons, strict=False))
+
+
+def test_a_promise_that_was_asked_for_prefers_what_surely_keeps_it() -> None:
+    found = among(fine(ci_high=0.02, speedup=3.0), fine(speedup=1.5), max_drop=0.01)
+    assert (found.index, found.verdict) == (1, "holds")
+    assert found.reasons[0] == "undecided, and the shipped one holds (3.00 times)"
+
+
+def test_without_any_promise_noise_and_numbers_are_no_collapse() -> None:
+    lost = fine(drop=0.3, ci_low=0.2, ci_high=0.4, unit="noise", worst_sqnr_db=6.0)
+    assert among(lost).index == 0
+    assert among(fine(drop=30.0, ci_low=20.0, ci_high=40.0, unit="number")).index == 0
