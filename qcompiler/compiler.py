@@ -109,7 +109,7 @@ def compile(
     seconds, cache = recipe.bench_seconds if backend.host.indicative else 0.0, TimingCache.default()
     attempts = Attempts(
         drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
-        feeds if seconds else (), config, cache, tell,
+        feeds if seconds else (), config, cache, tell, weight_method=recipe.weight_method,
     )  # fmt: skip
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")

@@ -29,6 +29,7 @@ from typing import Any
 from qcompiler.errors import UsageError
 from qcompiler.search.limit import UNSTATED, Limit
 
+WEIGHT_METHODS = ("auto", "rtn", "mse", "hqq", "gptq", "awq")
 METHODS = ("auto", "minmax", "percentile", "entropy", "mse")
 
 
@@ -40,6 +41,8 @@ class Recipe:
         precision: a precision of the target, or `auto` for the best one measured.
         method: range method of activations; `auto` tries several and keeps the one that leaves the least error.
         methods: range method by tensor pattern.
+        weight_method: how weights in blocks are rounded: rtn, mse and hqq need no data; gptq and awq do; `auto` is gptq
+            on top of awq with data, hqq without.
         keep_float: patterns of nodes or tensors that stay float.
         max_drop: largest accepted loss of the metric, as `search.limit` has it; a text or a number will do. Where it is
             left out, 1 % steers the choice, and no compile fails by it.
@@ -60,6 +63,7 @@ class Recipe:
     precision: str = "auto"
     method: str = "auto"
     methods: Mapping[str, str] = field(default_factory=dict)
+    weight_method: str = "auto"
     keep_float: tuple[str, ...] = ()
     max_drop: Limit = UNSTATED
     confidence: float = 0.95
@@ -88,6 +92,11 @@ class Recipe:
         for option, method in (("method", self.method), *((f"methods.{k}", v) for k, v in self.methods.items())):
             if method not in METHODS:
                 raise UsageError(f"unknown range method {method!r}", where=option, hint=f"known: {', '.join(METHODS)}")
+        if self.weight_method not in WEIGHT_METHODS:
+            known = ", ".join(WEIGHT_METHODS)
+            raise UsageError(
+                f"unknown weight method {self.weight_method!r}", where="weight_method", hint=f"known: {known}"
+            )
         for option, low, high in (
             ("confidence", 0.5, 0.9999), ("samples", 1, 2**40), ("bench_seconds", 0, 3600), ("memory_mib", 1, 2**20),
             ("threads", 1, 1024),
@@ -131,7 +140,7 @@ def coerce(key: str, value: Any) -> Any:
     """`value` in the type of the recipe's field `key`."""
     wanted: dict[str, type | tuple[type, ...]] = {
         "precision": str, "method": str, "methods": dict, "keep_float": (list, tuple, str), "metric": str,
-        "bench_shapes": (list, tuple, str),
+        "bench_shapes": (list, tuple, str), "weight_method": str,
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float, Limit), "memory_mib": int,
         "threads": int, "options": dict,
     }  # fmt: skip

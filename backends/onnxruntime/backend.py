@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
@@ -14,11 +15,13 @@ from qcompiler.backends.onnxruntime.condition import condition
 from qcompiler.backends.onnxruntime.gate import Feed, gate
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
 from qcompiler.backends.onnxruntime.inspect import origin_of
+from qcompiler.backends.onnxruntime.nbits import UseNBits
 from qcompiler.backends.onnxruntime.sessions import sessions
 from qcompiler.backends.onnxruntime.spec import SPEC
 from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
 from qcompiler.backends.onnxruntime.spread_norm import SpreadNorm
 from qcompiler.backends.onnxruntime.variants import VARIANTS
+from qcompiler.backends.onnxruntime.weight_rules import Blocks
 from qcompiler.errors import UsageError
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.pipeline import GraphPass
@@ -33,20 +36,35 @@ class OnnxRuntime:
     Attributes:
         variant: the hardware.
         optimized: write ONNX Runtime's optimised graph beside the model, as a cache for this version and this CPU.
+        bits, block, symmetric, table_bits: how w4 stores weights (see `Blocks`); other precisions take no notice.
+        portable: w4 as DequantizeLinear in blocks, which is standard ONNX, in place of ONNX Runtime's own operators.
+        accuracy_level: of MatMulNBits; 4 computes in int8, 0 in float32.
     """
 
     variant: str = "vnni"
     optimized: bool = False
+    bits: int = 4
+    block: int = 32
+    symmetric: bool = False
+    table_bits: int = 8
+    portable: bool = False
+    accuracy_level: int = 4
 
     def __post_init__(self) -> None:
+        Blocks(self.bits, self.block, self.symmetric, self.table_bits)
+        if self.accuracy_level not in range(5):
+            raise UsageError("is a number from 0 to 4", where="--accuracy-level")
+        if self.portable and self.bits == 2:
+            raise UsageError("no DequantizeLinear of ONNX Runtime reads 2 bits", where="--portable")
         if self.optimized and self.host.modelled:
             said = f"the cache is made on the machine that uses it, and this one is not of the kind {self.variant!r}"
             raise UsageError(said, where="--optimized")
 
     @property
     def spec(self) -> TargetSpec:
-        """The table of the variant."""
-        return VARIANTS[self.variant].spec
+        """The table of the variant, with weights in blocks as the options have them."""
+        table, blocks = VARIANTS[self.variant].spec, Blocks(self.bits, self.block, self.symmetric, self.table_bits)
+        return replace(table, schemes=MappingProxyType({**table.schemes, "w4": blocks.rules}))
 
     @property
     def host(self) -> Host:
@@ -67,12 +85,16 @@ class OnnxRuntime:
         return condition(keep_float, self.spec, VARIANTS[self.variant].stored)
 
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
-        """All for `auto`: what is fastest is measured."""
-        return [name for name in self.spec.schemes if precision in ("auto", name)]
+        """All for `auto` but those that must be asked for: what is fastest is measured."""
+        spec = self.spec
+        return [
+            name for name in spec.schemes if precision == name or (precision == "auto" and name not in spec.by_name)
+        ]
 
     def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
-        return (SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))
+        own = () if self.portable else (UseNBits(self.accuracy_level),)
+        return (*own, SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))
 
     def simulate(self, model: ir.Model) -> ir.Model:
         """Itself."""

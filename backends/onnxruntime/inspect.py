@@ -23,12 +23,12 @@ INTEGER_OPS = frozenset(
         "QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger",
         "ConvInteger", "QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearSigmoid",
         "QLinearLeakyRelu", "QLinearAveragePool", "QLinearSoftmax", "QLinearWhere", "MatMulNBits", "NhwcMaxPool",
-        "DynamicQuantizeLSTM", "QAttention",
+        "DynamicQuantizeLSTM", "QAttention", "GatherBlockQuantized",
     }
 )  # fmt: skip
 TO_FLOAT = frozenset(
     {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger", "ConvInteger", "MatMulNBits", "QAttention",
-     "DynamicQuantizeLSTM"}
+     "DynamicQuantizeLSTM", "GatherBlockQuantized"}
 )  # fmt: skip
 COMPUTE_OPS = frozenset(
     {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose"}

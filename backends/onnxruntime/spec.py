@@ -207,7 +207,8 @@ SPEC = TargetSpec(
             "arm64": "64-bit Arm, int8 activations",
         }
     ),
-    schemes=MappingProxyType({"int8": INT8_RULES, "w8": W8_RULES, "mixed": (*INT8_RULES, *W8_RULES)}),
+    schemes=MappingProxyType({"int8": INT8_RULES, "w8": W8_RULES, "mixed": (*INT8_RULES, *W8_RULES), "w4": ()}),
     float_rules=FLOAT_RULES,
     needs_data=frozenset({"int8", "mixed"}),
+    by_name=frozenset({"w4"}),
 )

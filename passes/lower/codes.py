@@ -21,7 +21,9 @@ from qcompiler.quant import Encoding, PerAxis, PerBlock
 
 def codes_of(tensor: ir.Constant, encoding: Encoding) -> npt.NDArray[Any]:
     """Codes of a constant."""
-    return encoding.codes if encoding.codes is not None else nearest(ir.array(tensor), encoding)
+    if encoding.codes is not None:
+        return encoding.codes.astype(np_dtype(encoding), copy=False)
+    return nearest(ir.array(tensor), encoding)
 
 
 def nearest(values: npt.NDArray[np.floating[Any]], encoding: Encoding) -> npt.NDArray[Any]:

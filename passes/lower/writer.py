@@ -113,7 +113,8 @@ class Writer:
     ) -> ir.Tensor:
         """DequantizeLinear behind `quantized`; its output has the type and shape of `like`."""
         axis, block = axis_of(encoding), block_of(encoding)
-        output = outputs or [self.edit.variable(f"{like.name}_dq", np.dtype(np.float32), like.shape)]
+        kind = np.dtype(np.float32 if like.dtype is None else like.dtype)
+        output = outputs or [self.edit.variable(f"{like.name}_dq", kind, like.shape)]
         name, attrs = f"{like.name}_dequantize", {} if axis is None else {"axis": axis}
         if block is not None:
             attrs["block_size"] = block

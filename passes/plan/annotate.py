@@ -16,7 +16,7 @@ from qcompiler import ir
 from qcompiler.passes.plan.given import Given, with_given
 from qcompiler.passes.plan.region import Region, choose
 from qcompiler.pipeline import PassRecord, PlanPass
-from qcompiler.quant import BiasOf, Encoding, NodePlan, PerAxis, Precision, QSpec, QuantPlan, Site, SitePlan
+from qcompiler.quant import BiasOf, Encoding, NodePlan, PerAxis, PerBlock, Precision, QSpec, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import INT32
 from qcompiler.rewrite import Refusal
 from qcompiler.targets import (
@@ -31,6 +31,7 @@ from qcompiler.targets import (
     TargetSpec,
     Weight,
     channel_axis,
+    reduced_axis,
 )
 
 BIAS = QSpec(INT32, PerAxis(0), symmetric=True)
@@ -106,7 +107,7 @@ def _inputs(
             derived = BiasOf(stored_at(region, node, operand.x), weight)
             yield use, SitePlan((BIAS,), BIAS, rule.name, "scale(x) * scale(w)", derived=derived)
         elif isinstance(operand, Weight):
-            options = tuple(along(spec, channel_axis(node)) for spec in operand.options)
+            options = tuple(along(spec, channel_axis(node), reduced_axis(node)) for spec in operand.options)
             yield use, SitePlan(options, options[0], rule.name, f"weight of {node.name}")
         elif stored_at(region, node, port) == use:
             leader = first.get((id(tensor), operand.options[0]), use)
@@ -163,9 +164,14 @@ def stored_kind(region: Region, tensor: ir.Tensor) -> QSpec | None:
     return found
 
 
-def along(spec: QSpec, axis: int) -> QSpec:
-    """The spec with its per-axis granularity turned to `axis`."""
-    return replace(spec, granularity=PerAxis(axis)) if isinstance(spec.granularity, PerAxis) else spec
+def along(spec: QSpec, axis: int, reduced: int) -> QSpec:
+    """The spec with its per-axis granularity turned to `axis`, or its blocks to `reduced`."""
+    match spec.granularity:
+        case PerAxis():
+            return replace(spec, granularity=PerAxis(axis))
+        case PerBlock(_, size):
+            return replace(spec, granularity=PerBlock(reduced, size))
+    return spec
 
 
 def needs_range(decision: SitePlan) -> bool:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 @options.recipe
 @click.option("--method", metavar="M", help="Ranges: auto, minmax, percentile, entropy or mse.  [default: auto]")
 @click.option(
+    "--weight-method", metavar="W", help="Weights in blocks: auto, rtn, mse, hqq, gptq or awq.  [default: auto]"
+)
+@click.option(
     "--keep-float", multiple=True, metavar="PATTERN",
     help="Keep nodes or tensors float by name, patterns as in the shell; repeatable.",
 )  # fmt: skip
@@ -68,6 +71,18 @@ if TYPE_CHECKING:
     "--a16", multiple=True, metavar="PATTERN", help="qnn: nodes with 16-bit activations in precision mixed; repeatable."
 )
 @options.of_target("--embed", is_flag=True, help="qnn: one ONNX file that holds the binary.")
+@options.of_target("--bits", type=int, metavar="N", help="onnxruntime, w4: bits of a weight, 2, 4 or 8.  [default: 4]")
+@options.of_target(
+    "--block", type=int, metavar="N", help="onnxruntime, w4: weights in a block, 16 to 256.  [default: 32]"
+)
+@options.of_target("--symmetric", is_flag=True, help="onnxruntime, w4: store no zero points.")
+@options.of_target(
+    "--table-bits", type=int, metavar="N", help="onnxruntime, w4: bits of tables, 0 is float.  [default: 8]"
+)
+@options.of_target("--portable", is_flag=True, help="onnxruntime, w4: standard DequantizeLinear, no own operators.")
+@options.of_target(
+    "--accuracy-level", type=int, metavar="N", help="onnxruntime, w4: 4 computes in int8, 0 in float32.  [default: 4]"
+)
 @options.threads
 @click.option(
     "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."

@@ -20,7 +20,8 @@ SCHEMA = 1
 
 
 def plan_to_json(plan: QuantPlan) -> str:
-    """The text of plan.json. Codes of optimised rounding are not part of it; they are in the model."""
+    """The text of plan.json. Codes of optimised rounding are not part of it; they are in the model, and so are
+    scales that were chosen with them for blocks, of which there may be millions."""
     sites = {str(site): site_to_dict(decision) for site, decision in plan.sites.items()}
     nodes = {name: {"precision": n.precision, "rule": n.rule, "reason": n.reason} for name, n in plan.nodes.items()}
     return json.dumps({"schema": SCHEMA, "sites": sites, "nodes": nodes}, indent=1, ensure_ascii=False) + "\n"
@@ -57,7 +58,7 @@ def site_to_dict(decision: SitePlan) -> dict[str, Any]:
         found["same_as"] = str(decision.same_as)
     if decision.gain != 1.0:
         found["gain"] = decision.gain
-    if decision.encoding is not None:
+    if decision.encoding is not None and not chosen_in_blocks(decision.encoding):
         encoding = decision.encoding
         found["encoding"] = {
             "spec": spec_to_dict(encoding.spec),
@@ -66,6 +67,11 @@ def site_to_dict(decision: SitePlan) -> dict[str, Any]:
             "method": encoding.method,
         }
     return found
+
+
+def chosen_in_blocks(encoding: Encoding) -> bool:
+    """Whether the numbers mean little without the codes, and are too many for a text."""
+    return encoding.codes is not None and isinstance(encoding.spec.granularity, PerBlock)
 
 
 def site_from_dict(entry: dict[str, Any]) -> SitePlan:

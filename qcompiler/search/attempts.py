@@ -14,6 +14,7 @@ from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.costs import measured, unprofitable
 from qcompiler.search.judge import FeedArrays, best_method
 from qcompiler.search.placement import BOUNDARY_NS
+from qcompiler.search.weights_in_blocks import with_codes
 
 # What method "auto" tries; the statistics are the same for all, so each costs a few runs only.
 TRIED_METHODS = ("auto", "minmax", "percentile")
@@ -43,6 +44,7 @@ class Attempts:
         tell: told the stage, how much is done, and how much there is.
         seconds: time spent collecting.
         notes: what a reader should know.
+        weight_method: how weights in blocks are rounded.
     """
 
     drafter: Drafter
@@ -58,6 +60,7 @@ class Attempts:
     tell: Callable[[str, int, int | None], None]
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    weight_method: str = "auto"
     # the range method that was found best for the first candidate that needs one
     _method: str = ""
 
@@ -89,6 +92,7 @@ class Attempts:
 
     def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
         """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
+        draft = with_codes(draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments)
         wanted = draft.wanted
         self._observe(drafter.statistics(draft))
         several = not method and self.method == "auto" and wanted and self.source is not None
@@ -101,7 +105,7 @@ class Attempts:
 
     def _placed(self, base: Candidate) -> list[Candidate]:
         """The same with nodes back in float that do not pay, where the profile finds any."""
-        if not self.feeds or base.precision == "w8":
+        if not self.feeds or base.precision in ("w8", *self.drafter.backend.spec.by_name):
             return []
         self.tell("profile", 0, None)
         origin, prepared = self.drafter.backend.origin, self.drafter.prepared

@@ -24,6 +24,9 @@ CLEAN = 20.0
 WORTH_ACCURACY = 1.15
 FLOAT_NOISE = 0.02
 
+FOR_SIZE = frozenset({"w4"})
+"""Precisions that are tried only when asked for by name, for the size of the model; they need not be faster."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -43,8 +46,8 @@ class Choice:
 
 
 def faster(judged: Judged, bar: float) -> bool:
-    """Whether a candidate is faster than `bar` beyond its noise; True where nothing was measured."""
-    return judged.speedup is None or judged.speedup >= bar + judged.noise
+    """Whether a candidate is faster than `bar` beyond its noise; True where nothing was measured, or size is wished."""
+    return judged.precision in FOR_SIZE or judged.speedup is None or judged.speedup >= bar + judged.noise
 
 
 def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choice:

@@ -15,6 +15,7 @@ from qcompiler.targets.spec import (
     TargetSpec,
     Weight,
     channel_axis,
+    reduced_axis,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "TargetSpec",
     "Weight",
     "channel_axis",
+    "reduced_axis",
 ]

@@ -134,6 +134,7 @@ class TargetSpec:
         recasts: precisions that also change the float type of the rest of the graph, so that they are worth making
             where no value is quantized.
         lacks: operators that it has no form for, in integers or float; `ExpandOperators` writes out what it can.
+        by_name: precisions that are tried only when asked for by name: they are for size, and lose accuracy.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
@@ -146,6 +147,7 @@ class TargetSpec:
     recasts: frozenset[Precision] = field(default_factory=frozenset)
     lacks: frozenset[str] = field(default_factory=frozenset)
     opset: int = 21
+    by_name: frozenset[Precision] = field(default_factory=frozenset)
     int16_pairs: bool = False
 
     @property
@@ -185,5 +187,20 @@ def channel_axis(node: ir.Node) -> int:
             return 0 if node.attrs.get("transB", 0) else 1
         case "LSTM":
             return 1
+        case "Gather":
+            return 0
         case _:
             return len(node.inputs[1].shape) - 1
+
+
+def reduced_axis(node: ir.Node) -> int:
+    """The axis of the weight that is summed over; for Gather the one along which a row of its table runs."""
+    match node.op:
+        case "ConvTranspose":
+            return 0
+        case "Gemm" | "Conv" | "Gather":
+            return 1 - channel_axis(node) if node.op == "Gemm" else 1
+        case "LSTM":
+            return 2
+        case _:
+            return max(len(node.inputs[1].shape) - 2, 0)

@@ -1,0 +1,190 @@
+"""DequantizeLinear in blocks, then MatMul, Gemm or Gather -> ONNX Runtime's operators on packed weights.
+
+    x -> MatMul(x, DQ(codes (K, N)))     MatMulNBits(x, B (N, K / block, bytes), scales (N, K / block), zero points)
+    x -> Gemm(x, DQ(...), b)             the same, with the bias as its last input
+    Gather(DQ(codes (V, K)), indices)    GatherBlockQuantized(codes (V, bytes), indices, scales, zero points)
+
+Codes are unsigned; signed ones are shifted by half their range. They are packed along K, the first one in the lowest
+bits; a short last block is filled with zero points. Zero points that are all in the middle are left out, which stands
+for the same. A table whose codes are those of a layer reads the layer's array through a Reshape, where rows are whole
+blocks: one copy stays one.
+
+2, 4 and 8 bits have kernels. What has none (DequantizeLinear of other widths) stays as it is.
+
+`accuracy_level` 4 lets the kernel round x to int8 in each block, which is what VNNI and dot products compute fast; 0
+computes in float32, 2 to 60 times slower (fact sheet, section 7). The error of int8 in blocks is far below that of
+4-bit weights; for 8-bit weights it is of their size.
+
+Source: ONNX Runtime, ContribOperators.md, MatMulNBits and GatherBlockQuantized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler import ir
+from qcompiler.pipeline import GraphPass, PassRecord
+from qcompiler.rewrite import Refusal
+
+DOMAIN = "com.microsoft"
+WIDTHS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8}
+SMALLEST_BLOCK = 16
+U8 = npt.NDArray[np.uint8]
+
+
+class Packed(NamedTuple):
+    """A matrix as the operators store it: rows of bytes, scales and zero points (None where all are in the middle)."""
+
+    bits: int
+    size: int
+    rows: int
+    k: int
+    codes: U8
+    scale: npt.NDArray[np.floating[Any]]
+    zero: U8 | None
+
+
+@dataclass(frozen=True)
+class UseNBits(GraphPass):
+    """Replaces nodes that read weights through DequantizeLinear in blocks.
+
+    Attributes:
+        accuracy_level: of MatMulNBits.
+    """
+
+    name: ClassVar[str] = "use-nbits"
+    accuracy_level: int = 4
+
+    def apply(self, model: ir.Model, record: PassRecord) -> None:
+        """Each node replaced is a change."""
+        edit = ir.Editor(model, model.graph)
+        shared: dict[bytes, ir.Constant] = {}
+        for node, dequantize in list(weighted(model)):
+            packed = pack(dequantize)
+            if isinstance(packed, str):
+                record.refusals.append(Refusal(self.name, node.name, packed))
+                continue
+            if node.op == "Gather":
+                _gather(edit, node, packed, shared)
+            else:
+                transposed = bool(node.attrs.get("transB", 0))
+                reduced = 1 if transposed else 0
+                if dequantize.attrs.get("axis", 1) % 2 != reduced:
+                    record.refusals.append(Refusal(self.name, node.name, "blocks do not run along what is summed over"))
+                    continue
+                self._matmul(edit, node, packed, shared)
+            record.changes += 1
+            if not edit.uses(dequantize.outputs[0]):
+                edit.erase(dequantize)
+        edit.drop_unused_constants()
+
+    def _matmul(self, edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes, ir.Constant]) -> None:
+        blocks = -(-packed.k // packed.size)
+        hint, outputs = node.name, list(node.outputs)
+        weight = _shared(edit, shared, f"{hint}_b", packed.codes.reshape(packed.rows, blocks, -1))
+        inputs: list[ir.Tensor | None] = [node.inputs[0], weight, edit.constant(f"{hint}_scales", packed.scale)]
+        inputs.append(None if packed.zero is None else edit.constant(f"{hint}_zero_points", packed.zero))
+        if len(node.inputs) > 2 and node.inputs[2].name:
+            inputs += [None, node.inputs[2]]
+        while inputs[-1] is None:
+            inputs.pop()
+        attrs = {
+            "K": packed.k, "N": packed.rows, "bits": packed.bits, "block_size": packed.size,
+            "accuracy_level": self.accuracy_level,
+        }  # fmt: skip
+        edit.set_outputs(node, [])
+        edit.add("MatMulNBits", inputs, name=hint, attrs=attrs, outputs=outputs, domain=DOMAIN, before=node)
+        edit.erase(node)
+
+
+def _gather(edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes, ir.Constant]) -> None:
+    hint, outputs = node.name, list(node.outputs)
+    blocks = -(-packed.k // packed.size)
+    width = packed.k * packed.bits // 8
+    whole = packed.codes.reshape(packed.rows, blocks, -1)
+    table: ir.Tensor
+    if packed.k % packed.size == 0 and _key(whole) in shared:
+        layer = shared[_key(whole)]
+        form = edit.constant(f"{hint}_form", np.array([packed.rows, width], np.int64))
+        table = edit.variable(f"{hint}_table", np.dtype(np.uint8), [packed.rows, width])
+        edit.add("Reshape", [layer, form], name=f"{hint}_reshape", outputs=[table], before=node)
+    else:
+        table = edit.constant(f"{hint}_table", packed.codes.reshape(packed.rows, -1)[:, :width])
+    inputs = [table, node.inputs[1], edit.constant(f"{hint}_scales", packed.scale)]
+    if packed.zero is not None:
+        inputs.append(edit.constant(f"{hint}_zero_points", packed.zero))
+    attrs = {"bits": packed.bits, "block_size": packed.size, "gather_axis": 0, "quantize_axis": 1}
+    edit.set_outputs(node, [])
+    edit.add("GatherBlockQuantized", inputs, name=hint, attrs=attrs, outputs=outputs, domain=DOMAIN, before=node)
+    edit.erase(node)
+
+
+def weighted(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """The nodes that read constants through DequantizeLinear in blocks, layers before tables, each with that node."""
+    found = []
+    for node in model.nodes:
+        port = {"MatMul": 1, "Gemm": 1, "Gather": 0}.get(node.op)
+        if port is None or node.domain or port >= len(node.inputs) or not node.inputs[port].inputs:
+            continue
+        source = node.inputs[port].inputs[0]
+        if source.op == "DequantizeLinear" and source.attrs.get("block_size", 0) and _constant(source):
+            found.append((node, source))
+    yield from sorted(found, key=lambda pair: pair[0].op == "Gather")
+
+
+def _constant(node: ir.Node) -> bool:
+    return all(isinstance(tensor, ir.Constant) for tensor in node.inputs)
+
+
+def pack(dequantize: ir.Node) -> Packed | str:
+    """The weights in the operators' layout, or why they have none."""
+    kind = str(np.dtype(dequantize.inputs[0].dtype))
+    size, axis = int(dequantize.attrs["block_size"]), int(dequantize.attrs.get("axis", 1)) % 2
+    if kind not in WIDTHS:
+        return f"there is no kernel for {kind}"
+    if size < SMALLEST_BLOCK or size & (size - 1):
+        return f"blocks of {size} have no kernel: a power of two from {SMALLEST_BLOCK} on"
+    bits, signed = WIDTHS[kind], kind.startswith("int")
+    middle = 1 << (bits - 1)
+    parts = [ir.array(tensor) for tensor in dequantize.inputs]
+    codes, scale, *rest = (part.T if axis == 0 else part for part in parts)
+    zero = rest[0] if rest else np.zeros(scale.shape, np.int8)
+    shift = middle if signed else 0
+    codes, zero = (np.asarray(part.astype(np.int16) + shift, np.uint8) for part in (codes, zero))
+    rows, k = codes.shape
+    missing = -k % size
+    if missing:
+        codes = np.concatenate([codes, np.repeat(zero[:, -1:], missing, axis=1)], axis=1)
+    plain = bool((zero == middle).all())
+    return Packed(
+        bits, size, rows, k, together(codes, bits), np.ascontiguousarray(scale), None if plain else together(zero, bits)
+    )
+
+
+def together(codes: U8, bits: int) -> U8:
+    """Codes in bytes along each row, the first in the lowest bits; rows are filled up with zeros."""
+    per = 8 // bits
+    missing = -codes.shape[1] % per
+    if missing:
+        codes = np.concatenate([codes, np.zeros((len(codes), missing), np.uint8)], axis=1)
+    packed = np.zeros((len(codes), codes.shape[1] // per), np.uint8)
+    for place in range(per):
+        packed |= codes[:, place::per] << np.uint8(place * bits)
+    return packed
+
+
+def _key(values: U8) -> bytes:
+    return sha256(str(values.shape).encode() + values.tobytes()).digest()
+
+
+def _shared(edit: ir.Editor, shared: dict[bytes, ir.Constant], hint: str, values: U8) -> ir.Constant:
+    key = _key(values)
+    if key not in shared:
+        shared[key] = edit.constant(hint, values)
+    return shared[key]

@@ -1,0 +1,94 @@
+"""The table for weights in blocks: activations stay float, weights have 2, 4 or 8 bits.
+
+    layer    MatMul, plain Gemm     MatMulNBits
+    table    Gather along axis 0    GatherBlockQuantized
+
+One token at a time, a layer costs what it takes to read its weights, so speed comes from their size; what is computed
+is float, or int8 in blocks (`nbits`). Any width will do: a short last block is filled up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompiler import ir
+from qcompiler.backends.onnxruntime.spec import matrix_weight, plain_gemm
+from qcompiler.errors import UsageError
+from qcompiler.quant import PerBlock, QSpec
+from qcompiler.quant.qtype import UINT2, UINT4, UINT8
+from qcompiler.targets import Condition, Float, OpRule, Weight
+
+TYPES = {2: UINT2, 4: UINT4, 8: UINT8}
+BLOCKS = (16, 32, 64, 128, 256)
+SMALL_TABLE = 1 << 12
+"""Numbers in a table up to which it stays float."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How weights are stored.
+
+    Attributes:
+        bits: of layers.
+        size: values in a block.
+        symmetric: no zero points are stored.
+        table_bits: of tables; 0 keeps them float.
+    """
+
+    bits: int = 4
+    size: int = 32
+    symmetric: bool = False
+    table_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in TYPES:
+            raise UsageError(f"there is no kernel for weights of {self.bits} bits", where="--bits", hint="2, 4 or 8")
+        if self.table_bits not in (0, *TYPES):
+            raise UsageError(
+                f"tables have no kernel for {self.table_bits} bits", where="--table-bits", hint="0, 2, 4, 8"
+            )
+        if self.size not in BLOCKS:
+            raise UsageError(f"no kernel has blocks of {self.size}", where="--block", hint="16, 32, 64, 128 or 256")
+
+    def spec(self, bits: int) -> QSpec:
+        """The spec of a matrix; the axis is turned to what is summed over."""
+        return QSpec(TYPES[bits], PerBlock(0, self.size), symmetric=self.symmetric)
+
+    @property
+    def rules(self) -> tuple[OpRule, ...]:
+        """The table."""
+        layer = OpRule(
+            "block-matrix", ("MatMul", "Gemm"), {1: Weight((self.spec(self.bits),))}, Float(),
+            "section 2.2, MatMulNBits: one row 5 times float, many rows 1.1 to 1.3 times",
+            conditions=(plain_gemm, matrix_weight), computes=f"w{self.bits}",
+        )  # fmt: skip
+        if not self.table_bits:
+            return (layer,)
+        table = OpRule(
+            "block-table", ("Gather",), {0: Weight((self.spec(self.table_bits),))}, Float(),
+            "ContribOperators.md, GatherBlockQuantized", conditions=(large_table, self._whole_bytes),
+            computes=f"w{self.table_bits}",
+        )  # fmt: skip
+        return (layer, table)
+
+    @property
+    def _whole_bytes(self) -> Condition:
+        def whole_bytes(node: ir.Node) -> str | None:
+            width = int(node.inputs[0].shape[1])
+            packed = width * self.table_bits % 8 == 0
+            return None if packed else f"rows of table {node.inputs[0].name!r} take no whole number of bytes"
+
+        return whole_bytes
+
+
+def large_table(node: ir.Node) -> str | None:
+    """Gather along the first axis of a float matrix that is worth it."""
+    table = node.inputs[0]
+    if not isinstance(table, ir.Constant) or np.dtype(table.dtype).kind != "f" or len(table.shape) != 2:
+        return f"Gather {node.name!r} does not read a float matrix"
+    if int(node.attrs.get("axis", 0)) not in (0, -2):
+        return f"Gather {node.name!r} does not gather rows"
+    numbers = int(np.prod(table.shape))
+    return f"table {table.name!r} of {numbers} numbers is small" if numbers <= SMALL_TABLE else None

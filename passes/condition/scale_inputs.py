@@ -1,0 +1,131 @@
+"""x W^T = (x / s) (W s)^T: channels that matter are made large in the weights that are rounded, for nothing.
+
+s comes from `awq.search` on the second moments of x; 1 / s goes into what gives x, where that can take it:
+
+    x = Mul(y, gamma), gamma constant      RMSNorm, LayerNorm written out:  gamma / s
+    x = LayerNormalization(y, gamma, beta), RMSNormalization(y, gamma):     gamma / s, beta / s
+    x = Mul(a, MatMul(y, V)), once read    the product of a gated layer:    V / s, by column
+
+All readers of x must be layers whose weights are rounded; a residual connection that reads x, too, forbids it.
+
+Source: Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration" (2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler import ir
+from qcompiler.numerics.awq import scaled_moments, search
+from qcompiler.numerics.block_range import least_squares
+from qcompiler.passes.plan.encode_blocks import as_rows, block_size, blocked, levels
+from qcompiler.pipeline import GraphPass, PassRecord
+from qcompiler.quant import QSpec, QuantPlan
+from qcompiler.rewrite import Refusal
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+
+
+@dataclass(frozen=True)
+class ScaleInputs(GraphPass):
+    """Rescales the inputs of layers whose weights the plan stores in blocks.
+
+    Attributes:
+        plan: says which.
+        moments: sum of x x^T by tensor; those of rescaled values are replaced.
+    """
+
+    name: ClassVar[str] = "scale-inputs"
+    plan: QuantPlan
+    moments: dict[str, F64] = field(default_factory=dict)
+
+    def apply(self, model: ir.Model, record: PassRecord) -> None:
+        """Each rescaled value is a change; values that could not be are refused with the reason."""
+        edit = ir.Editor(model, model.graph)
+        specs = {(site.consumer, site.port): self.plan.sites[site].choice for site in blocked(self.plan)}
+        gains = []
+        for name, tensor in {t.name: t for node in model.nodes for t in node.outputs if t.name}.items():
+            if name not in self.moments or not any((node.name, 1) in specs for node in tensor.outputs):
+                continue
+            users = edit.uses(tensor)
+            taken = [specs.get((use.node.name, 1)) if use.node is not None and use.port == 0 else None for use in users]
+            reason = None if all(taken) else f"{name!r} has readers that do not take scales"
+            reason = reason or _closed(edit, tensor)
+            if reason is not None:
+                record.refusals.append(Refusal(self.name, tensor.inputs[0].name, reason))
+                continue
+            layers = [(use.node, spec) for use, spec in zip(users, taken, strict=True) if use.node is not None and spec]
+            s, after, before = self._search(layers, self.moments[name])
+            if after < before:
+                self._scale(edit, tensor, layers, s)
+                self.moments[name] = scaled_moments(self.moments[name], s)
+                record.changes += 1
+                gains.append(after / before)
+        if gains:
+            record.notes.append(
+                f"{len(gains)} inputs rescaled; nearest rounding loses {np.mean(gains):.3f} times as much"
+            )
+
+    @staticmethod
+    def _search(layers: list[tuple[ir.Node, QSpec]], moments: F64) -> tuple[F32, float, float]:
+        spec = layers[0][1]
+        grid, size = levels(spec), block_size(spec)
+        weights = [as_rows(ir.array(node.inputs[1]), own) for node, own in layers]
+        return search(weights, moments, lambda w, h: least_squares(w, grid, size, np.diag(h)).nearest(w))
+
+    @staticmethod
+    def _scale(edit: ir.Editor, tensor: ir.Tensor, layers: list[tuple[ir.Node, QSpec]], s: F32) -> None:
+        for node, spec in layers:
+            values = ir.array(node.inputs[1])
+            along = s[:, None] if spec.granularity.axis == 0 else s[None, :]  # type: ignore[union-attr]
+            _replace(edit, node, 1, values * along)
+        source = tensor.inputs[0]
+        if source.op in NORMS:
+            for port in range(1, len(source.inputs)):
+                if source.inputs[port].name:
+                    _replace(edit, source, port, ir.array(source.inputs[port]) / s)
+            return
+        layer, port = _gate(edit, source), 1
+        if layer is None:
+            layer, port = source, next(p for p, t in enumerate(source.inputs) if isinstance(t, ir.Constant))
+        _replace(edit, layer, port, ir.array(layer.inputs[port]) / s)
+
+
+def _replace(edit: ir.Editor, node: ir.Node, port: int, values: npt.NDArray[np.floating]) -> None:
+    old = node.inputs[port]
+    edit.set_input(node, port, edit.constant(f"{old.name}_scaled", np.asarray(values, old.dtype)))
+
+
+def _closed(edit: ir.Editor, tensor: ir.Tensor) -> str | None:
+    """Why what gives a value cannot take in factors of its last axis."""
+    source = tensor.inputs[0]
+    width = tensor.shape[-1] if tensor.shape else None
+    if source.op in NORMS:
+        parts = [t for t in source.inputs[1:] if t.name]
+        if all(isinstance(t, ir.Constant) and list(t.shape) == [width] for t in parts) and parts:
+            return None
+    elif source.op == "Mul":
+        constants = [t for t in source.inputs if isinstance(t, ir.Constant)]
+        if len(constants) == 1 and list(constants[0].shape) == [width]:
+            return None
+        if not constants and _gate(edit, source) is not None:
+            return None
+    return f"{source.op} {source.name!r} cannot take in factors"
+
+
+def _gate(edit: ir.Editor, product: ir.Node) -> ir.Node | None:
+    """The layer without bias, read once, whose result is one factor of a product."""
+    for tensor in product.inputs:
+        layer = tensor.inputs[0] if tensor.inputs else None
+        if layer is None or layer.op != "MatMul" or edit.only_use(tensor) is not product:
+            continue
+        weight = layer.inputs[1]
+        if isinstance(weight, ir.Constant) and len(weight.shape) == 2 and len(edit.uses(weight)) == 1:
+            return layer
+    return None

@@ -1,0 +1,79 @@
+"""Second moments of the inputs of matrix products: sum x x^T over all rows x of all samples, in float64.
+
+They weigh the errors of weights by what the weights are multiplied with. They are read sample by sample, within the
+memory budget, and are no part of `Stats`: sums of floats depend on their order, so shards would not join bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler import ir
+from qcompiler.analysis.run import SessionConfig
+from qcompiler.analysis.tap import Seen, Shed, Tap
+from qcompiler.data import Sample
+from qcompiler.errors import DataError
+
+F64 = npt.NDArray[np.float64]
+LARGEST = 1 << 13
+"""Widths above this are left out: the matrix would take 512 MiB and more."""
+
+
+def collect_moments(
+    model: ir.Model,
+    source: Iterable[Sample],
+    widths: Mapping[str, int],
+    *,
+    memory_budget: int = 512 << 20,
+    progress: Callable[[int, int | None], None] | None = None,
+    config: SessionConfig | None = None,
+) -> dict[str, F64]:
+    """The moments of each tensor, over its last axis.
+
+    Args:
+        model: the graph to observe; left alone.
+        source: samples.
+        widths: length of the last axis of each wanted tensor.
+        memory_budget: bytes that the observed values of a sample may take.
+        progress: called after every sample.
+        config: session settings.
+
+    Returns:
+        By tensor; those that cannot be observed, are wider than `LARGEST`, or held no row are missing.
+
+    Raises:
+        DataError: a tensor holds NaN or infinity, or the model cannot run on a sample.
+    """
+    wanted = {name: width for name, width in widths.items() if width <= LARGEST}
+    found: dict[str, F64] = {}
+    if not wanted:
+        return found
+    tap = Tap(model, source, wanted, memory_budget, 0, config or SessionConfig())
+    read = 0
+    for event in tap:
+        if isinstance(event, Shed):
+            for name in event.names:
+                found.pop(name, None)
+        if not isinstance(event, Seen):
+            continue
+        read += 1
+        for name, value in event.values.items():
+            rows = np.asarray(value, np.float32).reshape(-1, value.shape[-1])
+            if not rows.size or rows.shape[1] != wanted[name]:
+                continue
+            product = _moments(rows)
+            if not np.isfinite(product).all():
+                raise DataError(f"tensor {name!r} holds NaN or infinity", where=event.sample.name)
+            found[name] = product if name not in found else np.add(found[name], product, out=found[name])
+        if progress is not None:
+            progress(read, None)
+    return found
+
+
+def _moments(rows: npt.NDArray[np.float32]) -> F64:
+    """Each sample's product in float32, all of them added in float64: float32 rounding of one sample is far below what
+    samples differ by."""
+    return (rows.T @ rows).astype(np.float64)
