@@ -11,7 +11,13 @@ from qcompiler.errors import UsageError
 if TYPE_CHECKING:
     from qcompiler.backends.base import Backend
 
-MODULES = MappingProxyType({"onnxruntime": "qcompiler.backends.onnxruntime", "qnn": "qcompiler.backends.qnn"})
+MODULES = MappingProxyType(
+    {
+        "onnxruntime": "qcompiler.backends.onnxruntime",
+        "qnn": "qcompiler.backends.qnn",
+        "coreml": "qcompiler.backends.coreml",
+    }
+)
 """Each module has `backend(variant)`, which gives the backend for a variant, the default one for ""."""
 
 

@@ -2,7 +2,7 @@
 
     site on a tensor        x -> DequantizeLinear(QuantizeLinear(x)), read by every use of x, graph outputs included
     site on a use           the same pair, read by that use; uses with equal encodings share one pair
-    constant                integer initializer -> DequantizeLinear
+    constant                integer initializer -> DequantizeLinear, or index of a palette -> Gather
     constant factor         Mul(x, c) of a quantized x -> DequantizeLinear with scale * c
     dynamic activation      DynamicQuantizeLinear, MatMulInteger, Cast, Mul (see `dynamic`); DynamicQuantizeLSTM
                             (see `dynamic_lstm`)

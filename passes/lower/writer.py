@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from qcompiler import ir
 from qcompiler.passes.lower.codes import axis_of, block_of, codes_of, np_dtype
 from qcompiler.passes.lower.dynamic import Quantized, quantize_dynamic
-from qcompiler.quant import Encoding, QSpec
+from qcompiler.quant import Encoding, PerGroup, QSpec
 
 Key = tuple[int, QSpec, bytes, bytes, bytes]
 
@@ -99,8 +100,33 @@ class Writer:
 
     def _constant(self, tensor: ir.Constant, encoding: Encoding, reader: ir.Node) -> ir.Tensor:
         """An initializer of codes in place of `tensor`, and the DequantizeLinear that reads it, before `reader`."""
+        if encoding.codebook is not None:
+            return self._palette(tensor, encoding, encoding.codebook, reader)
         codes = self.edit.constant(f"{tensor.name}_q", codes_of(tensor, encoding))
         return self._dequantize(codes, tensor, self._parameters(tensor.name, encoding), encoding, before=reader)
+
+    def _palette(
+        self, tensor: ir.Constant, encoding: Encoding, table: npt.NDArray[np.float32], reader: ir.Node
+    ) -> ir.Tensor:
+        """Gather(table, Cast(codes) + first entry of the group), before `reader`."""
+        assert encoding.codes is not None
+        codes = self.edit.constant(f"{tensor.name}_q", encoding.codes.astype(np_dtype(encoding)))
+        index = self.edit.variable(f"{tensor.name}_index", np.dtype(np.int32), tensor.shape)
+        to = {"to": int(TensorProto.INT32)}
+        self.edit.add("Cast", [codes], name=f"{tensor.name}_cast", attrs=to, outputs=[index], before=reader)
+        if len(table) > 1 and isinstance(encoding.spec.granularity, PerGroup):
+            axis = encoding.spec.granularity.axis
+            form = [-1 if i == axis else 1 for i in range(len(tensor.shape))]
+            first = np.repeat(np.arange(len(table)) * table.shape[1], encoding.spec.granularity.size)
+            offsets = self._number(f"{tensor.name}_group", first.astype(np.int32).reshape(form))
+            place = self.edit.variable(f"{tensor.name}_place", np.dtype(np.int32), tensor.shape)
+            name = f"{tensor.name}_offset"
+            self.edit.add("Add", [index, offsets], name=name, outputs=[place], before=reader)
+            index = place
+        values = self.edit.constant(f"{tensor.name}_palette", table.reshape(-1))
+        output = self.edit.variable(f"{tensor.name}_dq", np.dtype(np.float32), tensor.shape)
+        self.edit.add("Gather", [values, index], name=f"{tensor.name}_look_up", outputs=[output], before=reader)
+        return output
 
     def _dequantize(
         self,

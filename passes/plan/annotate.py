@@ -16,7 +16,19 @@ from qcompiler import ir
 from qcompiler.passes.plan.given import Given, with_given
 from qcompiler.passes.plan.region import Region, choose
 from qcompiler.pipeline import PassRecord, PlanPass
-from qcompiler.quant import BiasOf, Encoding, NodePlan, PerAxis, PerBlock, Precision, QSpec, QuantPlan, Site, SitePlan
+from qcompiler.quant import (
+    BiasOf,
+    Encoding,
+    NodePlan,
+    PerAxis,
+    PerBlock,
+    PerGroup,
+    Precision,
+    QSpec,
+    QuantPlan,
+    Site,
+    SitePlan,
+)
 from qcompiler.quant.qtype import INT32
 from qcompiler.rewrite import Refusal
 from qcompiler.targets import (
@@ -165,10 +177,12 @@ def stored_kind(region: Region, tensor: ir.Tensor) -> QSpec | None:
 
 
 def along(spec: QSpec, axis: int, reduced: int) -> QSpec:
-    """The spec with its per-axis granularity turned to `axis`, or its blocks to `reduced`."""
+    """The spec with its per-axis granularity or its groups turned to `axis`, or its blocks to `reduced`."""
     match spec.granularity:
         case PerAxis():
             return replace(spec, granularity=PerAxis(axis))
+        case PerGroup(_, size):
+            return replace(spec, granularity=PerGroup(axis, size))
         case PerBlock(_, size):
             return replace(spec, granularity=PerBlock(reduced, size))
     return spec

@@ -57,7 +57,12 @@ def expressible(activation: ir.Node, tensor: ir.Tensor) -> bool:
 
 
 def fits(encoding: Encoding, limit: Bounds) -> bool:
-    """Whether the bounds clip nothing that the grid does not clip: to half a step, as ONNX Runtime checks it."""
+    """Whether the bounds clip nothing that the grid does not clip: to half a step, as ONNX Runtime checks it.
+
+    A target that wants symmetric grids computes the activation, so there they fit any.
+    """
+    if encoding.spec.symmetric and encoding.spec.qtype.signed:
+        return True
     low, high = limit
     zero, first, last = int(encoding.zero_point), encoding.spec.low, encoding.spec.high
     with np.errstate(over="ignore"):

@@ -4,7 +4,7 @@
                  its readers can tell apart (`useful_range`); method "auto" counts each value as often as its channel
                  matters to them (`importance`)
     weight       max |w| of each output channel: scale = max / 127, zero point 0; up to 4 bits the clip of least squared
-                 error
+                 error; or a palette
     float types  max |x| on the largest number of the type; of the methods only the percentile cuts values off
 
 Biases follow later (`derive_bias`), when the scales they depend on are final.
@@ -27,6 +27,7 @@ from qcompiler.numerics.affine import choose_qparams
 from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.float_grid import choose_scale
 from qcompiler.numerics.histogram import Histogram
+from qcompiler.numerics.palette import palettes
 from qcompiler.numerics.ranges import METHODS
 from qcompiler.numerics.scale_forms import rounded_scale
 from qcompiler.numerics.weights import extremes, float_grid, integer_grid, mse_clip
@@ -35,7 +36,7 @@ from qcompiler.passes.plan.bounds import Bounds, bounds, expressible, fits, with
 from qcompiler.passes.plan.importance import Importance, importance
 from qcompiler.passes.plan.useful_range import useful_ranges
 from qcompiler.pipeline import PassRecord, PlanPass
-from qcompiler.quant import Encoding, PerBlock, PerTensor, QSpec, QuantPlan, Site, SitePlan
+from qcompiler.quant import Encoding, PerBlock, PerGroup, PerTensor, QSpec, QuantPlan, Site, SitePlan
 
 FEW_BITS = 4
 
@@ -176,12 +177,16 @@ def affine(low: npt.ArrayLike, high: npt.ArrayLike, spec: QSpec, method: str) ->
 
 
 def encode_constant(values: npt.NDArray[np.float32], spec: QSpec) -> Encoding:
-    """The encoding of a constant: its exact extremes, per tensor, per index of an axis, or per block along one.
+    """The encoding of a constant: its exact extremes, per tensor, per index of an axis, or per block along one; or its palette.
 
     Symmetric grids of at most `FEW_BITS` bits are clipped where that makes the squared error of the values less.
     """
     values = values.astype(np.float32, copy=False)
     shared = spec.granularity
+    if spec.qtype.kind == "codebook":
+        along, run = (shared.axis, shared.size) if isinstance(shared, PerGroup) else (0, 0)
+        table, indices = palettes(values, 2**spec.qtype.bits, along, run)
+        return Encoding(spec, np.ones((), np.float32), np.zeros((), np.int32), "k-means", indices, table)
     axis = None if isinstance(shared, PerTensor) else shared.axis
     block = shared.size if isinstance(shared, PerBlock) else None
     low, high = extremes(values, axis, block)

@@ -60,7 +60,8 @@ class Region:
                 follower.op in self.rules[node.name].absorbs
                 and follower.name not in self.kept
                 and self.edit.holds(follower)
-                and expressible(follower, node.outputs[0])
+                and (self.rules[node.name].explicit or expressible(follower, node.outputs[0]))
+                and follower.inputs[0] is node.outputs[0]
             ):
                 follower = None
             self._followers[node.name] = follower

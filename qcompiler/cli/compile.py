@@ -83,6 +83,14 @@ if TYPE_CHECKING:
 @options.of_target(
     "--accuracy-level", type=int, metavar="N", help="onnxruntime, w4: 4 computes in int8, 0 in float32.  [default: 4]"
 )
+@options.of_target(
+    "--image", multiple=True, metavar="NAME:RGB:SCALE:BIAS", help="coreml: an input fed with pixels; RGB, BGR or GRAY."
+)
+@options.of_target("--labels", metavar="FILE", help="coreml: the classes, one a line; gives label and scores.")
+@options.of_target(
+    "--enumerate", multiple=True, metavar="NAME=SHAPE,...", help="coreml: an input with a few fixed shapes."
+)
+@options.of_target("--metadata", multiple=True, metavar="KEY=VALUE", help="coreml: author, license, version, or yours.")
 @options.threads
 @click.option(
     "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."

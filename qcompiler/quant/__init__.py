@@ -2,7 +2,7 @@
 
 from qcompiler.quant.plan import BiasOf, NodePlan, Precision, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import QTYPES, QType
-from qcompiler.quant.spec import Encoding, Granularity, PerAxis, PerBlock, PerTensor, QSpec
+from qcompiler.quant.spec import Encoding, Granularity, PerAxis, PerBlock, PerGroup, PerTensor, QSpec
 
 __all__ = [
     "QTYPES",
@@ -12,6 +12,7 @@ __all__ = [
     "NodePlan",
     "PerAxis",
     "PerBlock",
+    "PerGroup",
     "PerTensor",
     "Precision",
     "QSpec",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from qcompiler.errors import DataError
 from qcompiler.quant.plan import BiasOf, NodePlan, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import QTYPES
-from qcompiler.quant.spec import Encoding, Granularity, PerAxis, PerBlock, PerTensor, QSpec, ScaleKind
+from qcompiler.quant.spec import Encoding, Granularity, PerAxis, PerBlock, PerGroup, PerTensor, QSpec, ScaleKind
 
 SCHEMA = 1
 
@@ -122,6 +122,8 @@ def spec_to_dict(spec: QSpec) -> dict[str, Any]:
             found["axis"] = axis
         case PerBlock(axis, size):
             found |= {"axis": axis, "block": size}
+        case PerGroup(axis, size):
+            found |= {"axis": axis, "group": size}
     flags = {"symmetric": spec.symmetric, "narrow": spec.narrow, "dynamic": spec.dynamic}
     found |= {name: True for name, value in flags.items() if value}
     return found if spec.scale == "f32" else {**found, "scale": spec.scale}
@@ -132,6 +134,8 @@ def spec_from_dict(entry: dict[str, Any]) -> QSpec:
     granularity: Granularity = PerTensor()
     if "block" in entry:
         granularity = PerBlock(int(entry["axis"]), int(entry["block"]))
+    elif "group" in entry:
+        granularity = PerGroup(int(entry["axis"]), int(entry["group"]))
     elif "axis" in entry:
         granularity = PerAxis(int(entry["axis"]))
     flags = {name: bool(entry.get(name, False)) for name in ("symmetric", "narrow", "dynamic")}

@@ -42,7 +42,18 @@ class PerBlock:
         return f"block of {self.size} along axis {self.axis}"
 
 
-Granularity = PerTensor | PerAxis | PerBlock
+@dataclass(frozen=True, slots=True)
+class PerGroup:
+    """One palette for each run of `size` indices of `axis`, whatever the other indices are."""
+
+    axis: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"groups of {self.size} of axis {self.axis}"
+
+
+Granularity = PerTensor | PerAxis | PerBlock | PerGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,7 @@ class Encoding:
         zero_point: int32, same shape as `scale`.
         method: how the range was chosen (`minmax`, `mse`, `given`, ...).
         codes: codes of a constant whose rounding was optimised; None means nearest.
+        codebook: of a palette: float32, one row of values for each group; the codes are then indices into it.
     """
 
     spec: QSpec
@@ -98,6 +110,7 @@ class Encoding:
     zero_point: npt.NDArray[np.int32]
     method: str
     codes: npt.NDArray[np.generic] | None = None
+    codebook: npt.NDArray[np.float32] | None = None
 
     @property
     def range(self) -> tuple[float, float]:

@@ -172,8 +172,8 @@ class Drafter:
         pairs = [AvoidSaturation()] if self.backend.spec.int16_pairs else []
         rounding = [] if self.backend.spec.int16_pairs else [RoundKernels()]
         steps = [
-            Encode(stats, method, methods, draft.aliases), ShareConcat(), *pairs, DeriveBias(),
-            *rounding, CorrectBias(stats, draft.aliases),
+            Encode(stats, method, methods, draft.aliases), ShareConcat(self.backend.spec.concat_ratio), *pairs,
+            DeriveBias(), *rounding, CorrectBias(stats, draft.aliases),
         ]  # fmt: skip
         plan = pipeline.plan(model, draft.plan, steps)
         legal = self.backend.legalise(plan, stats, draft.precision)

@@ -79,6 +79,8 @@ class OpRule:
         absorbs: operators that the target computes inside the node, so that the output is the one behind them.
         stored: the operands must be results that quantized nodes store; a value quantized for its readers will not do.
         conditions: what a node must satisfy besides.
+        explicit: absorbed activations are computed, in front of the grid; of any kind. Else the grid of the result
+            says what they do.
         computes: what a node of this rule is called in plan and report; int8 or w8 where it is empty.
         source: where this is documented or was measured.
     """
@@ -91,6 +93,7 @@ class OpRule:
     role: Literal["anchor", "follow"] = "anchor"
     absorbs: tuple[str, ...] = ()
     stored: bool = False
+    explicit: bool = False
     conditions: tuple[Condition, ...] = ()
     computes: Precision = ""
 
@@ -135,6 +138,7 @@ class TargetSpec:
             where no value is quantized.
         lacks: operators that it has no form for, in integers or float; `ExpandOperators` writes out what it can.
         by_name: precisions that are tried only when asked for by name: they are for size, and lose accuracy.
+        concat_ratio: how much coarser the shared steps of a Concat may be than those of an operand.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
@@ -148,6 +152,7 @@ class TargetSpec:
     lacks: frozenset[str] = field(default_factory=frozenset)
     opset: int = 21
     by_name: frozenset[Precision] = field(default_factory=frozenset)
+    concat_ratio: float = 2.0
     int16_pairs: bool = False
 
     @property
@@ -173,7 +178,7 @@ class TargetSpec:
 
 
 def channel_axis(node: ir.Node) -> int:
-    """The axis of the weight (input 1) that runs along the output channels.
+    """The axis of the weight (input 1; of Gather the table, input 0) that runs along the output channels.
 
     For ConvTranspose with groups the channels of one group only; a target that needs more must refuse it. For LSTM the
     rows of W and of R alike; they are those of every direction.

@@ -1,0 +1,148 @@
+"""From our graph to a Core ML model: MIL operations, then coremltools' own passes, in float16 or float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qcompiler import ir
+from qcompiler._version import __version__
+from qcompiler.backends.coreml.interface import Interface, symbolic, types
+from qcompiler.backends.coreml.lower.graph import lower, placeholder
+from qcompiler.backends.coreml.lower.scope import Program
+from qcompiler.backends.coreml.tools import coremltools, mil
+from qcompiler.errors import InternalError, ModelError, QCompilerError
+
+EXACT_OFF = ("common::distributive_quantized_binary_op_scale_normalization",)
+"""Rewrites scales around add in a way that may flip a rounding; off, so that the package is what was planned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A model in memory.
+
+    Attributes:
+        model: of coremltools.
+        names: clean name by original one, for every value of the graph.
+        owner: name of our node by name of the MIL operation.
+        notes: what a reader should know.
+    """
+
+    model: Any
+    names: Mapping[str, str]
+    owner: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to convert.
+
+    Attributes:
+        os: the oldest iOS: 16, 17 or 18.
+        half: float16, else float32.
+        keep: nodes that stay float32 among float16.
+        metadata: author, license, and others by name.
+        fused: attention as one operator, where the OS has it.
+        state: inputs that are read and written in place, by the output that holds their new value.
+    """
+
+    os: int = 18
+    half: bool = True
+    keep: frozenset[str] = frozenset()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    fused: bool = True
+    state: Mapping[str, str] = field(default_factory=dict)
+
+
+def convert(model: ir.Model, settings: Settings, wishes: Interface) -> Converted:
+    """Lowers and converts.
+
+    Raises:
+        ModelError: nodes without a form in Core ML, all at once; or coremltools refuses the whole.
+        UsageError: open dimensions without bounds.
+    """
+    ct = coremltools()
+    program = Program(settings.os, half=settings.half, fused=settings.fused)
+    outer = {tensor.name: program.names(tensor.name) for tensor in [*model.inputs, *model.outputs]}
+    dims = symbolic(model, wishes)
+    given = {t.name: placeholder(t, dims[t.name], outer[t.name]) for t in model.inputs}
+    target = getattr(ct.target, f"iOS{settings.os}")
+    try:
+        whole = mil().Program()
+        with mil().Function({outer[n]: p for n, p in given.items()}, opset_version=target) as function:
+            inputs = {name: function.inputs[outer[name]] for name in given}
+            found = lower(model, program, inputs)
+            function.set_outputs([value for _, value in found])
+        whole.add_function("main", function)
+        made = ct.convert(
+            whole, convert_to="mlprogram", minimum_deployment_target=target, skip_model_load=True,
+            compute_precision=precision(settings, program.owner), pass_pipeline=pipeline(),
+            inputs=types(model, wishes, dims, outer) if special(wishes) else None,
+            classifier_config=classifier(wishes, outer, model),
+        )  # fmt: skip
+    except QCompilerError:
+        raise
+    except Exception as error:  # coremltools raises whatever its checks lead to
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"coremltools refuses the model: {text or type(error).__name__}") from error
+    describe(made, model, program, settings)
+    return Converted(made, dict(program.names.clean), dict(program.owner), tuple(dict.fromkeys(program.notes)))
+
+
+def special(wishes: Interface) -> bool:
+    """Whether inputs differ from plain arrays of one shape."""
+    return bool(wishes.images or wishes.ranges or wishes.choices)
+
+
+def precision(settings: Settings, owner: Mapping[str, str]) -> Any:
+    """float16 but for what is kept, or float32."""
+    ct = coremltools()
+    if not settings.half:
+        return ct.precision.FLOAT32
+    if not settings.keep:
+        return ct.precision.FLOAT16
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: owner.get(op.name) not in settings.keep)
+
+
+def pipeline() -> Any:
+    """coremltools' passes without those that move what was planned."""
+    found = coremltools().PassPipeline()
+    found.remove_passes(set(EXACT_OFF))
+    return found
+
+
+def classifier(wishes: Interface, outer: Mapping[str, str], model: ir.Model) -> Any:
+    """Labels for the first output."""
+    if not wishes.labels:
+        return None
+    scores = model.outputs[0].name
+    return coremltools().ClassifierConfig(
+        list(wishes.labels), predicted_feature_name="label", predicted_probabilities_output=outer[scores]
+    )
+
+
+def describe(made: Any, model: ir.Model, program: Program, settings: Settings) -> None:
+    """Names that had to change, author and license, and no dates."""
+    spec = made.get_spec()
+    interface = [tensor.name for tensor in [*model.inputs, *model.outputs]]
+    written = spec.description.metadata
+    written.userDefined.clear()
+    entries = {"com.qcompiler.version": __version__, **program.names.changed(interface)}
+    own = {
+        "author": "author",
+        "license": "license",
+        "version": "versionString",
+        "short_description": "shortDescription",
+    }
+    for key, value in settings.metadata.items():
+        if key in own:
+            setattr(written, own[key], value)
+        else:
+            entries[key] = value
+    for key in sorted(entries):
+        written.userDefined[key] = entries[key]
+    if len(set(program.names.clean.values())) != len(program.names.clean):
+        raise InternalError("two values of a package have one name")
+    made._spec.CopyFrom(spec)
