@@ -130,7 +130,9 @@ def _shares(ready: Frontend, backend: Backend, macs: Macs) -> Iterator[Facts]:
     """How much of the model each precision of a target takes, by its table; nothing is run."""
     drafter = Drafter(ready.prepared, backend, given=ready.given)
     floats = sum(ir.nbytes(c) for c in ready.prepared.constants() if np.dtype(c.dtype).kind == "f")
-    for precision in backend.spec.schemes:
+    for precision, rules in backend.spec.schemes.items():
+        if not rules:  # another float type: nothing is quantized
+            continue
         draft = drafter.draft(precision)
         if precision == "mixed" and not draft.mixes:
             continue

@@ -179,7 +179,7 @@ class Scope:
         return getattr(builder(), kind)(name=name, **given)
 
     def _stem(self) -> str:
-        return self.node.outputs[0].name or self.node.name
+        return str(self.node.outputs[0].name or self.node.name)
 
     def scalar(self, value: Any, like: Var) -> Any:
         """A number in the type of a value."""
