@@ -37,13 +37,13 @@ from qcompiler.targets import (
     reduced_axis,
 )
 
-S8 = QSpec(INT8, PerTensor(), symmetric=True, scale="f16")
+S8 = QSpec(INT8, PerTensor(), symmetric=True, scale="half")
 ACTIVATION = Activation((S8,))
-W8 = Weight((QSpec(INT8, PerAxis(0), symmetric=True, scale="f16"),))
+W8 = Weight((QSpec(INT8, PerAxis(0), symmetric=True, scale="half"),))
 BLOCK, GROUP = 32, 16
-W4 = Weight((QSpec(INT4, PerBlock(0, BLOCK), symmetric=True, scale="f16"),))
-P4 = Weight((QSpec(PALETTE4, PerTensor(), scale="f16"),))
-P4_GROUPS = Weight((QSpec(PALETTE4, PerGroup(0, GROUP), scale="f16"),))
+W4 = Weight((QSpec(INT4, PerBlock(0, BLOCK), symmetric=True, scale="half"),))
+P4 = Weight((QSpec(PALETTE4, PerTensor(), scale="half"),))
+P4_GROUPS = Weight((QSpec(PALETTE4, PerGroup(0, GROUP), scale="half"),))
 
 SMALLEST = 6.0e-7
 """A scale below it loses half a bit and more in float16."""

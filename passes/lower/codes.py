@@ -2,6 +2,7 @@
 
 integer types     `numerics.affine`
 float types       `numerics.float_grid`
+palettes          `numerics.palette`
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from qcompiler import ir
 from qcompiler.errors import InternalError
 from qcompiler.numerics.affine import dequantize, quantize
 from qcompiler.numerics.float_grid import dequantize_float, quantize_float
-from qcompiler.quant import Encoding, PerAxis, PerBlock
+from qcompiler.quant import Encoding, PerAxis, PerBlock, PerGroup
 
 
 def codes_of(tensor: ir.Constant, encoding: Encoding) -> npt.NDArray[Any]:
@@ -42,9 +43,21 @@ def nearest(values: npt.NDArray[np.floating[Any]], encoding: Encoding) -> npt.ND
 def values_of(codes: npt.NDArray[Any], encoding: Encoding) -> npt.NDArray[np.float32]:
     """The values that codes stand for."""
     axis, block = axis_of(encoding), block_of(encoding)
+    if encoding.codebook is not None:
+        return look_up(codes, encoding, encoding.codebook)
     if encoding.spec.qtype.kind == "float":
         return dequantize_float(codes, encoding.scale, axis=axis, block_size=block)
     return dequantize(codes, encoding.scale, encoding.zero_point, axis=axis, block_size=block)
+
+
+def look_up(codes: npt.NDArray[Any], encoding: Encoding, table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Entries of palettes, one for each group of indices of an axis."""
+    shared = encoding.spec.granularity
+    if not isinstance(shared, PerGroup):
+        return np.asarray(table[0][codes], np.float32)
+    form = [-1 if i == shared.axis else 1 for i in range(codes.ndim)]
+    groups = np.repeat(np.arange(len(table)), shared.size).reshape(form)
+    return np.asarray(table[groups, codes], np.float32)
 
 
 def axis_of(encoding: Encoding) -> int | None:

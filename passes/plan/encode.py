@@ -177,9 +177,10 @@ def affine(low: npt.ArrayLike, high: npt.ArrayLike, spec: QSpec, method: str) ->
 
 
 def encode_constant(values: npt.NDArray[np.float32], spec: QSpec) -> Encoding:
-    """The encoding of a constant: its exact extremes, per tensor, per index of an axis, or per block along one; or its palette.
+    """The encoding of a constant: its exact extremes, per tensor, per index of an axis, or per block along one.
 
-    Symmetric grids of at most `FEW_BITS` bits are clipped where that makes the squared error of the values less.
+    A palette holds the values themselves. Symmetric grids of at most `FEW_BITS` bits are clipped where that makes the
+    squared error of the values less.
     """
     values = values.astype(np.float32, copy=False)
     shared = spec.granularity

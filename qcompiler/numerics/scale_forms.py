@@ -2,6 +2,7 @@
 
     f32     as they are
     f16     the nearest float16; as they are where one of them is no normal float16, which would cost digits
+    half    the nearest float16, subnormal ones too: for targets that store no other
     pow2    2^ceil(log2 s)
     e8m0    the same, from 2^-126 to 2^127 (OCP Microscaling Formats 1.0, scale type)
     e4m3    e4m3(s / g) * g, at least one step: FP8 numbers with one float32 factor g = max(s) / 448 for all
@@ -20,6 +21,7 @@ from qcompiler.numerics.affine import F32
 E4M3_HIGH = np.float32(448)
 # Smallest FP8 number, 2^-9: a scale under it would be stored as 0.
 _E4M3_STEP = np.float32(2.0**-9)
+_F16_LEAST = np.float32(2.0**-24)
 _F16_NORMAL, _F16_HIGH = np.float32(2.0**-14), np.float32(65504)
 
 
@@ -30,6 +32,9 @@ def rounded_scale(scale: F32, form: str) -> F32:
             return scale
         case "f16":
             return np.asarray(scale.astype(np.float16), np.float32) if fits_half(scale) else scale
+        case "half":
+            held = np.clip(scale, _F16_LEAST, _F16_HIGH).astype(np.float16)
+            return np.asarray(held, np.float32)
         case "pow2" | "e8m0":
             mantissa, exponent = np.frexp(scale)
             power = np.where(mantissa == 0.5, exponent - 1, exponent)

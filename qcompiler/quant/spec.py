@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from qcompiler.quant.qtype import QType
 
-ScaleKind = Literal["f32", "f16", "pow2", "e8m0", "e4m3"]
+ScaleKind = Literal["f32", "f16", "half", "pow2", "e8m0", "e4m3"]
 
 
 @dataclass(frozen=True, slots=True)
