@@ -190,7 +190,9 @@ def check(model: Path, targets: tuple[str, ...]) -> None:
     known = ", ".join(backends.names())
     if not model.exists():
         near = get_close_matches(
-            str(model), ["calibrate", "inspect", "explain", "compare", "sensitivity", "bench", "targets"], 1
+            str(model),
+            ["calibrate", "inspect", "explain", "diff", "compare", "sensitivity", "bench", "targets"],
+            1,
         )
         raise UsageError("no such file", where=str(model), hint=f"or the command {near[0]}?" if near else "")
     if not targets:

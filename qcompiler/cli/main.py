@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from qcompiler._version import __version__
-from qcompiler.cli import bench, calibrate, compare, compile, explain, inspect, sensitivity, targets
+from qcompiler.cli import bench, calibrate, compare, compile, diff, explain, inspect, sensitivity, targets
 from qcompiler.cli.group import QcompileGroup
 
 HELP = """
@@ -19,6 +19,7 @@ Examples:
   qcompile model.onnx --target onnxruntime            (no data: what can be done without)
   qcompile inspect model.onnx                         (what is in it, what would be quantized)
   qcompile explain out --node conv1                   (why this node, why this scale)
+  qcompile diff out-a out-b                           (what two compiles decided otherwise)
   qcompile compare model.onnx out --data calib.npz    (layer by layer, worst first)
   qcompile sensitivity model.onnx --target onnxruntime --data calib.npz
                                                       (which parts quantization harms)
@@ -37,7 +38,7 @@ Exit status:
   0  done, and the contract holds where there is one
   1  a fault of qcompile: a traceback is printed, please report it
   2  bad usage or input: one line says what and where; nothing is left behind
-  3  the accuracy contract or the conformance gate failed; the best result is kept
+  3  the accuracy contract or the conformance gate failed; the best result is kept (diff: the plans differ)
   4  undecided: too few samples to say whether the contract holds
   130  interrupted; nothing unfinished is left
 
@@ -61,5 +62,5 @@ def main() -> None:
     """See `HELP`."""
 
 
-for module in (compile, calibrate, inspect, explain, compare, sensitivity, bench, targets):
+for module in (compile, calibrate, inspect, explain, diff, compare, sensitivity, bench, targets):
     main.add_command(module.command)

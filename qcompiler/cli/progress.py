@@ -58,15 +58,22 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Remaining
+        from rich.table import Column
 
         with self._lock:
             if not self._on:
                 return
+            # one line, whatever the terminal: the bar takes what the rest leaves, and words are cut
+            word = Column(no_wrap=True, overflow="ellipsis")
             columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Remaining(),
+                TextColumn("{task.description}", table_column=word), BarColumn(None, table_column=Column(ratio=1)),
+                MofNCompleteColumn(table_column=word), TimeElapsedColumn(table_column=word),
+                Remaining(compact=True, table_column=word), TextColumn("left", table_column=word),
             )  # fmt: skip
             # slow refresh: latency is measured under it
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=2)
+            self._progress = Progress(
+                *columns, console=Console(stderr=True), transient=True, refresh_per_second=2, expand=True
+            )
             self._progress.start()
             self._draw(self._progress)
 

@@ -100,3 +100,15 @@ def test_targets(run: Run, name: str) -> None:
     assert json.loads(run("targets", "--json").stdout)[0]["name"] == "onnxruntime"
     assert "QLinearConv" in run("targets", name).stdout
     assert json.loads(run("targets", name, "--json").stdout)["rules"]["int8"]
+
+
+def test_diff(run: Run, compiled: Path) -> None:
+    same = run("diff", compiled, compiled)
+    assert same.exit_code == 0 and "the plans are the same" in same.stdout
+    run(MODEL, *ORT, "--data", DATA, "--precision", "int8", *FAST, "--keep-float", "/1/*/Conv", "-o", "other", "-q")
+    result = run("diff", compiled, "other")
+    assert result.exit_code == 3 and "int8 -> float" in result.stdout and "size [bytes]" in result.stdout
+    facts = json.loads(run("diff", compiled, "other/plan.json", "--json").stdout)
+    assert facts["same"] is False and facts["nodes"] and all(node["b"] == "float" for node in facts["nodes"])
+    assert run("diff", compiled, "nothing").exit_code == 2
+    assert run("diff", compiled, "other", "-q").stdout == ""

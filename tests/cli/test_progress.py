@@ -35,6 +35,25 @@ def test_work_that_lasts_is_drawn_stage_by_stage(monkeypatch: pytest.MonkeyPatch
     tell("late", 1, 1)
 
 
+@pytest.mark.parametrize("width", [24, 40, 80, 200])
+def test_the_line_fits_and_says_how_much_time_is_left(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "DELAY", 0.01)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    with Bar(terminal=True) as tell:
+        for done in range(6):
+            tell("a stage with a rather long name", done, 1000)
+            time.sleep(0.2)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    lines = [line for line in re.split(r"[\r\n]+", drawn) if line.strip()]
+    assert lines and all(len(line) <= width for line in lines), lines
+    assert all("a" in line for line in lines)
+    if width >= 80:
+        assert any(re.search(r" \d+:\d+ left", line) for line in lines), lines
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="pseudo-terminals as Linux has them")
 def test_a_terminal_sees_the_stages_on_stderr_and_stdout_stays_clean(tmp_path: Path) -> None:
     master, slave = os.openpty()
