@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from qcompiler import ir
     from qcompiler.backends.base import Backend
     from qcompiler.backends.conformance import Conformance
-    from qcompiler.data import Data
+    from qcompiler.data import Data, Source
     from qcompiler.quant import QuantPlan
     from qcompiler.report import Report
     from qcompiler.search.choose import Choice
+    from qcompiler.search.means import Means
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with a stage, how much of it is done, and how much there is in all (None if unknown)."""
@@ -70,8 +71,28 @@ def compile(
     Raises:
         UserError: input or request cannot be served; nothing is written.
     """
+    from qcompiler.search.means import open_means
+
+    recipe = recipe or Recipe()
+    with open_means(recipe.workers, recipe.cluster, recipe.journal, recipe.time_budget) as means:
+        return _compiled(model, target, data, output, evaluation, recipe, stats, dump_passes, progress or silent, means)
+
+
+def _compiled(
+    model: str | Path,
+    target: str,
+    data: Data | None,
+    output: str | Path | None,
+    evaluation: Data | None,
+    recipe: Recipe,
+    stats: str | Path | None,
+    dump_passes: str | Path | None,
+    tell: Progress,
+    means: Means,
+) -> Result:
+    """The journey itself; arguments as for `compile`."""
     from qcompiler import backends
-    from qcompiler.analysis import SessionConfig, Stats, TimingCache, fingerprint
+    from qcompiler.analysis import SessionConfig, Stats, fingerprint
     from qcompiler.backends.base import Job, configured
     from qcompiler.data import open_source
     from qcompiler.frontend import front
@@ -81,10 +102,10 @@ def compile(
     from qcompiler.search.bench_shapes import bench_feeds
     from qcompiler.search.candidates import Drafter
     from qcompiler.search.contest import Contract
+    from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.judge import judge
     from qcompiler.search.tune import tune
 
-    recipe, tell = recipe or Recipe(), progress or silent
     backend = configured(backends.get(target), recipe.options)
     check_precision(backend, recipe, known=data is not None or stats is not None)
     if output is not None:
@@ -95,6 +116,8 @@ def compile(
     frontend = front(Path(model), recipe.fixed_shapes, dump, backend.spec.lacks)
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
+    if means.folder is not None:
+        means.about(fingerprint(frontend.original))
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:
         known.check(fingerprint(frontend.prepared))
@@ -106,10 +129,20 @@ def compile(
     first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
-    seconds, cache = recipe.bench_seconds if backend.host.indicative else 0.0, TimingCache.default()
+    seconds, deadline = recipe.bench_seconds if backend.host.indicative else 0.0, means.deadline
+
+    def evaluations(samples: Source | None) -> Evaluations | None:
+        if samples is None:
+            return None
+        return Evaluations(
+            frontend.original, samples, metric=recipe.metric, config=config, crew=means.crew, journal=means.journal
+        )
+
+    on_calibration = evaluations(source)
+    on_evaluation = on_calibration if judged_on is source else evaluations(judged_on)
     attempts = Attempts(
-        drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
-        feeds if seconds else (), config, cache, tell, weight_method=recipe.weight_method,
+        drafter, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
+        feeds if seconds else (), config, means, on_calibration, tell, weight_method=recipe.weight_method,
     )  # fmt: skip
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
@@ -121,24 +154,24 @@ def compile(
     verdicts = judge(
         frontend.original,
         candidates,
-        judged_on,
+        on_evaluation,
+        config=config,
         contract=contract,
         insist=recipe.precision not in ("auto", "float"),
         floor=recipe.sqnr_floor,
-        metric=recipe.metric,
         seconds=seconds,
-        threads=recipe.threads,
         bench_feeds=feeds,
         tell=lambda done, total: tell("judge", done, total),
-        entries=backend.host.entries,
-        cache=cache,
+        cache=means.cache,
+        deadline=deadline,
     )
     shipped = candidates[verdicts.choice.index]
+    means.keep_best(target.replace(":", "-"), shipped.plan)
     tell("check", 0, None)
     offered = backend.sessions(shipped.model) if seconds else ()
     tuned = tune(
         frontend.original, shipped.model, offered, feeds, judged_on,
-        threads=recipe.threads, seconds=seconds, metric=recipe.metric, cache=cache,
+        threads=recipe.threads, seconds=deadline.within(seconds, 0.0), metric=recipe.metric, cache=means.cache,
     )  # fmt: skip
     with work_folder(None if output is None else Path(output)) as folder:
         conformance = backend.build(
@@ -179,11 +212,13 @@ def calibrate(
         UserError: input or request cannot be served; nothing is written.
     """
     from qcompiler import backends
-    from qcompiler.analysis import Kind, Stats, collect
+    from qcompiler.analysis import Kind, Stats, fingerprint
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.report.folder import check_stats_file
+    from qcompiler.search.calibration import calibrated
     from qcompiler.search.candidates import Drafter
+    from qcompiler.search.means import open_means
 
     recipe, tell = recipe or Recipe(), progress or silent
     backend = backends.get(target)
@@ -195,13 +230,18 @@ def calibrate(
     for precision in backend.spec.schemes:
         for name, kinds in drafter.statistics(drafter.draft(precision)).items():
             wanted[name] = tuple(dict.fromkeys((*wanted.get(name, ()), *kinds)))
-    found = collect(
-        frontend.prepared,
-        source,
-        wanted,
-        memory_budget=recipe.memory_mib << 20,
-        progress=lambda done, total: tell("calibrate", done, total),
-    )
+    with open_means(recipe.workers, recipe.cluster, recipe.journal) as means:
+        if means.folder is not None:
+            means.about(fingerprint(frontend.original))
+        found = calibrated(
+            frontend.prepared,
+            source,
+            wanted,
+            memory_budget=recipe.memory_mib << 20,
+            crew=means.crew,
+            journal=means.journal,
+            tell=lambda done, total: tell("calibrate", done, total),
+        )
     for file in merge:
         found = found.merge(Stats.load(Path(file)))
     found.save(Path(output))

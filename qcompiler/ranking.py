@@ -37,13 +37,15 @@ def sensitivity(
         UserError: input or request cannot be served.
     """
     from qcompiler import backends
-    from qcompiler.analysis import SessionConfig, Stats, TimingCache, fingerprint
+    from qcompiler.analysis import SessionConfig, Stats, fingerprint
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.search.attempts import Attempts
     from qcompiler.search.candidates import Drafter
     from qcompiler.search.costs import measured
+    from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.groups import groups_of
+    from qcompiler.search.means import open_means
     from qcompiler.search.ranking import Ranking, check_measure, ranked
     from qcompiler.search.sensitivity import sensitivities
 
@@ -59,13 +61,16 @@ def sensitivity(
         known.check(fingerprint(frontend.prepared))
     drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
-    cache = TimingCache.default()
-    attempts = Attempts(
-        drafter, frontend.original, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20, (), config,
-        cache, tell,
-    )  # fmt: skip
     (precision, *_) = backend.wished(recipe.precision, frontend.prepared, data=True)
-    base = attempts.numbered(drafter, drafter.draft(precision))
+    with open_means(recipe.workers, recipe.cluster, recipe.journal) as means:
+        if means.folder is not None:
+            means.about(fingerprint(frontend.original))
+        evaluations = Evaluations(frontend.original, source, config=config, crew=means.crew, journal=means.journal)
+        attempts = Attempts(
+            drafter, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20, (), config, means,
+            evaluations, tell,
+        )  # fmt: skip
+        base, cache = attempts.numbered(drafter, drafter.draft(precision)), means.cache
     timed = recipe.bench_seconds > 0 and backend.host.indicative
     costs = None
     if timed:

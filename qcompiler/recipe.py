@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.errors import UsageError
+from qcompiler.search.deadline import seconds_of
 from qcompiler.search.limit import UNSTATED, Limit
 
 WEIGHT_METHODS = ("auto", "rtn", "mse", "hqq", "gptq", "awq")
@@ -57,6 +58,11 @@ class Recipe:
             for the first sample as it is. The geometric mean of the speed-ups decides.
         memory_mib: memory that observed values may take at once while calibrating.
         threads: threads of the runtime, for measuring and for calibrating.
+        workers: processes of this machine that calibrate and evaluate; 0 does it in the compiler's own.
+        cluster: address of the scheduler of a Dask cluster that does it instead, "tcp://host:port".
+        journal: folder that keeps what was measured, so that a compile which was stopped goes on where it was; "none"
+            keeps nothing. The cache of this user and machine, where it is left out.
+        time_budget: seconds after which nothing new is tried, or a text such as "10m"; the best so far is shipped.
         options: of the target, by name; which ones there are is the target's to say.
     """
 
@@ -75,6 +81,10 @@ class Recipe:
     bench_shapes: tuple[str, ...] = ()
     memory_mib: int = 512
     threads: int = 1
+    workers: int = 0
+    cluster: str | None = None
+    journal: str | None = None
+    time_budget: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -99,7 +109,7 @@ class Recipe:
             )
         for option, low, high in (
             ("confidence", 0.5, 0.9999), ("samples", 1, 2**40), ("bench_seconds", 0, 3600), ("memory_mib", 1, 2**20),
-            ("threads", 1, 1024),
+            ("threads", 1, 1024), ("workers", 0, 1024), ("time_budget", 0, 10**7),
         ):  # fmt: skip
             value = getattr(self, option)
             if value is not None and not low <= value <= high:
@@ -142,12 +152,15 @@ def coerce(key: str, value: Any) -> Any:
         "precision": str, "method": str, "methods": dict, "keep_float": (list, tuple, str), "metric": str,
         "bench_shapes": (list, tuple, str), "weight_method": str,
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float, Limit), "memory_mib": int,
-        "threads": int, "options": dict,
+        "threads": int, "workers": int, "cluster": str, "journal": str, "time_budget": (str, int, float),
+        "options": dict,
     }  # fmt: skip
     fits = isinstance(value, wanted.get(key, (int, float))) and not isinstance(value, bool)
     if not fits:
         raise UsageError(f"{value!r} is not of the right kind", where=key)
     match key:
+        case "time_budget":
+            return seconds_of(value)
         case "max_drop":
             return Limit.of(value)
         case "keep_float" | "bench_shapes":

@@ -33,6 +33,9 @@ from qcompiler.cli.progress import Bar
 @options.samples
 @options.shape
 @options.threads
+@options.workers
+@options.cluster
+@options.journal
 @options.quiet
 def command(
     model: Path,

@@ -92,6 +92,10 @@ if TYPE_CHECKING:
 )
 @options.of_target("--metadata", multiple=True, metavar="KEY=VALUE", help="coreml: author, license, version, or yours.")
 @options.threads
+@options.workers
+@options.cluster
+@options.journal
+@click.option("--time-budget", metavar="T", help='Ship the best so far after about T ("10m", "90s").')
 @click.option(
     "--bench-seconds", type=float, metavar="S", help="Time to spend on measuring latency, about; 0 trusts the table."
 )

@@ -27,6 +27,14 @@ shape = click.option(
     "--shape", multiple=True, metavar="NAME=VALUE", help="Fix a dynamic dimension (batch=1) or an input (x=1x3x32x32)."
 )
 threads = click.option("--threads", type=int, metavar="N", help="Threads of the runtime.  [default: 1]")
+workers = click.option(
+    "--workers", type=int, metavar="N", help="Calibrate and evaluate in N processes.  [default: 0, in this one]"
+)
+cluster = click.option("--cluster", metavar="tcp://HOST:PORT", help="Calibrate and evaluate on this Dask cluster.")
+journal = click.option(
+    "--journal", metavar="DIR",
+    help="Keep what was measured in DIR, to go on after an interruption; none keeps nothing.  [default: the cache]",
+)  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout and nothing else.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 

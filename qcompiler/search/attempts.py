@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
-from qcompiler import ir
-from qcompiler.analysis import Kind, SessionConfig, Stats, TimingCache, collect
+from qcompiler.analysis import Kind, SessionConfig, Stats
 from qcompiler.data import Source
 from qcompiler.quant import Precision
+from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.costs import measured, unprofitable
+from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.judge import FeedArrays, best_method
+from qcompiler.search.means import Means
 from qcompiler.search.placement import BOUNDARY_NS
 from qcompiler.search.weights_in_blocks import with_codes
 
@@ -33,14 +35,14 @@ class Attempts:
 
     Attributes:
         drafter: makes drafts for the target.
-        original: the model as given.
         source: calibration samples; None where there are none.
         stats: collected so far, or read from a file; extended as candidates need more.
         method, methods: range method, and others by tensor pattern.
         memory: bytes that observed values may take at once.
         feeds: what is profiled; empty for no profiling.
         config: session settings.
-        cache: of profiles.
+        means: who does the work, what is known, and until when.
+        evaluations: on the calibration samples; None where there are none.
         tell: told the stage, how much is done, and how much there is.
         seconds: time spent collecting.
         notes: what a reader should know.
@@ -48,7 +50,6 @@ class Attempts:
     """
 
     drafter: Drafter
-    original: ir.Model
     source: Source | None
     stats: Stats | None
     method: str
@@ -56,7 +57,8 @@ class Attempts:
     memory: int
     feeds: Sequence[FeedArrays]
     config: SessionConfig
-    cache: TimingCache
+    means: Means
+    evaluations: Evaluations | None
     tell: Callable[[str, int, int | None], None]
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -70,6 +72,9 @@ class Attempts:
         for precision in wished:
             if precision in self.drafter.backend.spec.needs_data and self.drafter.only_given and not self.drafter.given:
                 self.notes.append(f"without calibration data {precision} cannot be made; give --data")
+                continue
+            if found and self.means.deadline.passed:
+                self.notes.append(f"{precision} was not tried: the time is over")
                 continue
             draft = self.drafter.draft(precision)
             if precision == "mixed" and len(wished) > 1 and not draft.mixes:
@@ -95,21 +100,23 @@ class Attempts:
         draft = with_codes(draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments)
         wanted = draft.wanted
         self._observe(drafter.statistics(draft))
-        several = not method and self.method == "auto" and wanted and self.source is not None
+        late = self.means.deadline.passed
+        several = not method and self.method == "auto" and wanted and self.source is not None and not late
         methods = TRIED_METHODS if several else (method or self.method,)
         candidates = [drafter.candidate(draft, self.stats, name, self.methods) for name in methods]
-        if len(candidates) == 1 or self.source is None:
+        if len(candidates) == 1 or self.evaluations is None:
             return candidates[0]
         self.tell("choose ranges", 0, None)
-        return best_method(self.original, candidates, self.source, self.config)
+        return best_method(self.evaluations, candidates)
 
     def _placed(self, base: Candidate) -> list[Candidate]:
         """The same with nodes back in float that do not pay, where the profile finds any."""
-        if not self.feeds or base.precision in ("w8", *self.drafter.backend.spec.by_name):
+        by_name = ("w8", *self.drafter.backend.spec.by_name)
+        if not self.feeds or base.precision in by_name or self.means.deadline.passed:
             return []
         self.tell("profile", 0, None)
         origin, prepared = self.drafter.backend.origin, self.drafter.prepared
-        costs = measured(prepared, base, self.feeds[0], origin, self.config, self.cache)
+        costs = measured(prepared, base, self.feeds[0], origin, self.config, self.means.cache)
         found = []
         for placed in unprofitable(costs, BOUNDARIES):
             drafter = replace(self.drafter, placed=placed)
@@ -129,12 +136,14 @@ class Attempts:
         if not missing or self.source is None:
             return
         start = perf_counter()
-        more = collect(
+        more = calibrated(
             self.drafter.prepared,
             self.source,
             missing,
             memory_budget=self.memory,
-            progress=lambda done, total: self.tell("calibrate", done, total),
+            crew=self.means.crew,
+            journal=self.means.journal,
+            tell=lambda done, total: self.tell("calibrate", done, total),
         )
         if self.stats is not None:
             more = replace(

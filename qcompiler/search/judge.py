@@ -14,26 +14,23 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.analysis import (
     Evaluation,
-    Measure,
-    Record,
-    Runner,
     SessionConfig,
     Timing,
     TimingCache,
-    evaluate,
     first_broken,
     measure_each,
     speedup,
-    sweep,
 )
 from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.session import config_of
-from qcompiler.analysis.tap import known_count, no_samples
 from qcompiler.data import InputInfo, Sample
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.choose import Choice, choose
-from qcompiler.search.contest import Contract, Result, Round, contest
+from qcompiler.search.contest import Contract, Result, contest
+from qcompiler.search.deadline import NEVER, Deadline
+from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.promise import Judged, Promise
+from qcompiler.search.served import Served, ready
 
 CLEARLY = 2.0
 
@@ -92,66 +89,65 @@ class First:
 def judge(
     original: ir.Model,
     candidates: Sequence[Candidate],
-    source: Iterable[Sample] | None,
+    evaluations: Evaluations | None,
     *,
+    config: SessionConfig,
     contract: Contract,
     insist: bool = False,
     floor: float,
-    metric: str | None,
     seconds: float,
-    threads: int,
     bench_feeds: Sequence[FeedArrays],
     tell: Tell,
-    entries: tuple[tuple[str, str], ...] = (),
     cache: TimingCache | None = None,
+    deadline: Deadline = NEVER,
 ) -> Verdicts:
     """Measures every candidate and chooses.
 
     Args:
         original: the model as given.
         candidates: the last ones are the float model and the model as given.
-        source: samples to judge by; None measures no accuracy.
+        evaluations: of the model as given on the samples to judge by; None measures no accuracy.
+        config: session settings of the candidates.
         contract: what is promised; evaluation stops once every verdict on it is clear.
         insist: quantized is wanted by name; without a stated promise float is no way out of a small loss.
-        floor, metric: as in the recipe.
+        floor: as in the recipe.
         seconds: time for the latency comparison in all, about; 0 measures none.
-        threads: of the runtime.
         bench_feeds: what latency is measured on, each alone; the geometric mean of the speed-ups decides.
         tell: called after every sample.
         cache: of the timings.
-        entries: session options besides.
+        deadline: of the search.
 
     Raises:
         ModelError: ONNX Runtime refuses a model.
         DataError: samples, labels or the metric do not fit.
     """
-    config = SessionConfig(threads=threads, entries=entries)
-    reference = Runner(original, config_of(original, threads))
-    runners = {
-        str(i): reference if candidate.model is original else Runner(candidate.runs, config)
+    given = Served.of(original, config_of(original, config.threads)) if evaluations is None else evaluations.reference
+    served = {
+        str(i): given if candidate.model is original else Served.of(candidate.runs, config)
         for i, candidate in enumerate(candidates)
     }
     results: Mapping[str, Result] = {}
-    if source is not None:
+    if evaluations is not None:
         floats = [str(i) for i, candidate in enumerate(candidates) if candidate.precision == "float"]
-        running, total = dict(runners), known_count(source)
-        rounds = told(sweep(reference, running, source, metric), tell, total)
-        results = contest(rounds, running, contract, total=total, keep=floats)
-        if not results:
-            raise no_samples(source)
+        running = dict(served)
+        rounds = evaluations.rounds(running, deadline, tell)
+        results = contest(rounds, running, contract, total=evaluations.count, keep=floats)
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
-        others = {name: runner for name, runner in runners.items() if runner is not reference}
-        each = seconds / (len(others) + 1)
-        timings = measure_each({"given": reference, **others}, bench_feeds, seconds=each, cache=cache)
+        others = {name: ready(model) for name, model in served.items() if model is not given}
+        each = deadline.within(seconds) / (len(others) + 1)
+        timings = measure_each({"given": ready(given), **others}, bench_feeds, seconds=each, cache=cache)
+    elif evaluations is None:
+        for model in served.values():
+            ready(model)
     outcomes = []
     for i, candidate in enumerate(candidates):
         name = "given" if candidate.model is original else str(i)
         result, timing = results.get(str(i)), timings.get(name)
         judged = judged_of(candidate.precision, result, timings.get("given"), timing)
         broken_at = ""
-        if source is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
-            broken_at = name_of_break(candidates[-2].model, candidate.runs, source, floor, config)
+        if evaluations is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
+            broken_at = name_of_break(candidates[-2].model, candidate.runs, evaluations.source, floor, config)
         outcomes.append(Outcome(result, timing, judged, broken_at))
     longest = max(results.values(), key=lambda result: result.evaluation.samples, default=None)
     limit = None if longest is None else longest.max_drop
@@ -160,13 +156,6 @@ def judge(
     promise = Promise(limit, contract.limit.stated, insist)
     choice = choose([outcome.judged for outcome in outcomes], promise, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice)
-
-
-def told(rounds: Iterable[tuple[Measure, dict[str, Record]]], tell: Tell, total: int | None) -> Iterator[Round]:
-    """Rounds of one sample each, told as they come."""
-    for seen, (measure, records) in enumerate(rounds, 1):
-        tell(seen, total)
-        yield measure, {name: [record] for name, record in records.items()}
 
 
 def judged_of(precision: str, result: Result | None, given: Timing | None, timing: Timing | None) -> Judged:
@@ -196,21 +185,14 @@ def name_of_break(
     return f"{found.tensor!r} ({where}, {found.sqnr_db:.1f} dB)"
 
 
-def best_method(
-    original: ir.Model,
-    candidates: Sequence[Candidate],
-    source: Iterable[Sample],
-    config: SessionConfig | None = None,
-    samples: int = 32,
-) -> Candidate:
+def best_method(evaluations: Evaluations, candidates: Sequence[Candidate], samples: int = 32) -> Candidate:
     """The first candidate, unless the worst output of another has a clearly higher SQNR on the first samples.
 
     Clearly is by `CLEARLY` dB: ranges were made from the same samples, which flatters those that clip most, and other
     ranges of the same kind differ by 1 dB.
     """
-    config = config or SessionConfig()
-    runners = {str(i): Runner(candidate.runs, config) for i, candidate in enumerate(candidates)}
-    found = evaluate(Runner(original, config), runners, First(source, samples), measure=Fidelity())
+    models = {str(i): candidate.runs for i, candidate in enumerate(candidates)}
+    found = evaluations.evaluate(models, first=samples, measure=Fidelity())
 
     def quality(i: int) -> float:
         ratios = found[str(i)].output_sqnr_db.values()

@@ -9,6 +9,7 @@ from qcompiler import ir
 from qcompiler.data import Sample
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Candidate
+from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.judge import CLEARLY, best_method
 from tests.small import graph
 
@@ -36,4 +37,4 @@ def off(decibel: float | None) -> Candidate:
 def test_the_first_unless_another_is_clearly_better(levels: tuple[float | None, ...], best: int) -> None:
     original: ir.Model = graph("y = Identity(x)")
     candidates = [off(level) for level in levels]
-    assert best_method(original, candidates, SOURCE) is candidates[best]
+    assert best_method(Evaluations(original, SOURCE), candidates) is candidates[best]

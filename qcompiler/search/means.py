@@ -1,0 +1,67 @@
+"""What a search works with: who does the work, what is known already, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qcompiler.analysis import TimingCache
+from qcompiler.quant import QuantPlan
+from qcompiler.quant.plan_file import plan_to_json
+from qcompiler.search.crew import Crew, InProcess
+from qcompiler.search.deadline import NEVER, Deadline
+from qcompiler.search.executors import open_executor
+from qcompiler.search.journal import Journal
+
+NOWHERE = "none"
+
+
+@dataclass(eq=False)
+class Means:
+    """See the module.
+
+    Attributes:
+        crew: does the work.
+        deadline: when nothing new is begun any more.
+        cache: of what was timed.
+        folder: where journals lie; None for nowhere.
+        journal: of evaluations and statistics, in memory until `about` opens it.
+    """
+
+    crew: Crew = field(default_factory=InProcess)
+    deadline: Deadline = NEVER
+    cache: TimingCache = field(default_factory=TimingCache)
+    folder: Path | None = None
+    journal: Journal = field(default_factory=Journal)
+
+    def about(self, model: str) -> None:
+        """Opens the journal of a model, named by its fingerprint."""
+        self.journal = Journal.open(self.folder, model)
+
+    def keep_best(self, target: str, plan: QuantPlan) -> None:
+        """Puts the best plan so far that was verified beside the journal, in place of the one before."""
+        self.journal.keep(f"{target}.plan.json", plan_to_json(plan).encode())
+
+
+@contextmanager
+def open_means(
+    workers: int = 0, cluster: str | None = None, journal: str | None = None, time_budget: float | None = None
+) -> Iterator[Means]:
+    """What a recipe asks for; workers are sent home when the block ends.
+
+    Args:
+        workers, cluster: as for `open_executor`.
+        journal: folder of journals and timings; "none" for nowhere; else the cache of this user and machine.
+        time_budget: seconds from now.
+
+    Raises:
+        UsageError, WorkerError, MissingExtraError: as for `open_executor`.
+    """
+    cache = TimingCache.default()
+    if journal is not None:
+        cache = TimingCache(None if journal == NOWHERE else Path(journal))
+    folder = None if cache.folder is None else cache.folder / "journal"
+    with open_executor(workers, cluster) as crew:
+        yield Means(crew, Deadline.after(time_budget), cache, folder)
