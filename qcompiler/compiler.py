@@ -125,6 +125,7 @@ def _compiled(
     drafter = Drafter(
         frontend.prepared, backend, recipe.keep_float, frontend.given,
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
+        algorithms=recipe.chosen,
     )  # fmt: skip
     first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
@@ -225,7 +226,7 @@ def calibrate(
     check_stats_file(Path(output))
     frontend = front(Path(model), recipe.fixed_shapes, lacks=backend.spec.lacks)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
-    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
+    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given, algorithms=recipe.chosen)
     wanted: dict[str, tuple[Kind, ...]] = {}
     for precision in backend.spec.schemes:
         for name, kinds in drafter.statistics(drafter.draft(precision)).items():

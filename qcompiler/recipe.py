@@ -7,6 +7,10 @@ A recipe comes from a TOML file, from options of the command line, or from keywo
     keep_float = ["head.*"]     # nodes or tensors, patterns as in the shell
     max_drop = "1%"            # 1pt, 0.01, "1% relative", "none"
     samples = 256
+    preset = "balanced"         # fast, balanced, best
+
+    [algorithms]                # single ones on or off, beside the preset
+    round-kernels = false
 
     [methods]                   # range method by tensor
     "*attn*" = "percentile"
@@ -27,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.errors import UsageError
+from qcompiler.search.algorithms import Algorithms, chosen
 from qcompiler.search.deadline import seconds_of
 from qcompiler.search.limit import UNSTATED, Limit
 
@@ -44,6 +49,8 @@ class Recipe:
         methods: range method by tensor pattern.
         weight_method: how weights in blocks are rounded: rtn, mse and hqq need no data; gptq and awq do; `auto` is gptq
             on top of awq with data, hqq without.
+        preset: which accuracy algorithms to use: `fast`, `balanced` or `best`.
+        algorithms: single algorithms on or off, beside the preset, by name.
         keep_float: patterns of nodes or tensors that stay float.
         max_drop: largest accepted loss of the metric, as `search.limit` has it; a text or a number will do. Where it is
             left out, 1 % steers the choice, and no compile fails by it.
@@ -70,6 +77,8 @@ class Recipe:
     method: str = "auto"
     methods: Mapping[str, str] = field(default_factory=dict)
     weight_method: str = "auto"
+    preset: str = "balanced"
+    algorithms: Mapping[str, bool] = field(default_factory=dict)
     keep_float: tuple[str, ...] = ()
     max_drop: Limit = UNSTATED
     confidence: float = 0.95
@@ -88,6 +97,11 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def chosen(self) -> Algorithms:
+        """The accuracy algorithms to use."""
+        return chosen(self.preset, self.algorithms)
+
+    @property
     def fixed_shapes(self) -> dict[str, str]:
         """The shapes that are not bounds."""
         return {name: value for name, value in self.shapes.items() if ":" not in value}
@@ -99,6 +113,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_drop", Limit.of(self.max_drop))
+        chosen(self.preset, self.algorithms)
         for option, method in (("method", self.method), *((f"methods.{k}", v) for k, v in self.methods.items())):
             if method not in METHODS:
                 raise UsageError(f"unknown range method {method!r}", where=option, hint=f"known: {', '.join(METHODS)}")
@@ -149,7 +164,8 @@ class Recipe:
 def coerce(key: str, value: Any) -> Any:
     """`value` in the type of the recipe's field `key`."""
     wanted: dict[str, type | tuple[type, ...]] = {
-        "precision": str, "method": str, "methods": dict, "keep_float": (list, tuple, str), "metric": str,
+        "precision": str, "method": str, "methods": dict, "preset": str,
+        "algorithms": (dict, list, tuple), "keep_float": (list, tuple, str), "metric": str,
         "bench_shapes": (list, tuple, str), "weight_method": str,
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float, Limit), "memory_mib": int,
         "threads": int, "workers": int, "cluster": str, "journal": str, "time_budget": (str, int, float),
@@ -167,6 +183,8 @@ def coerce(key: str, value: Any) -> Any:
             return (value,) if isinstance(value, str) else tuple(map(str, value))
         case "shapes":
             return shapes(value)
+        case "algorithms":
+            return switches(value)
         case "methods":
             return {str(k): str(v) for k, v in value.items()}
         case _:
@@ -185,3 +203,22 @@ def shapes(value: Any) -> dict[str, str]:
     if wrong:
         raise UsageError(f"{wrong[0]!r} is not NAME=VALUE", where="shape", hint="for instance batch=1")
     return dict(str(entry).split("=", 1) for entry in value)
+
+
+ON = {"on": True, "true": True, "off": False, "false": False}
+
+
+def switches(value: Any) -> dict[str, bool]:
+    """`{"round-kernels": False}` or `["round-kernels=off"]` as a mapping.
+
+    Raises:
+        UsageError: an entry that is neither on nor off.
+    """
+    entries = value.items() if isinstance(value, Mapping) else (str(entry).partition("=")[::2] for entry in value)
+    found = {str(name): state if isinstance(state, bool) else ON.get(str(state).lower()) for name, state in entries}
+    for name, state in found.items():
+        if state is None:
+            raise UsageError(
+                f"{name!r} is neither on nor off", where="algorithm", hint=f"write {name}=on or {name}=off"
+            )
+    return {name: bool(state) for name, state in found.items()}

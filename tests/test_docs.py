@@ -21,7 +21,7 @@ from qcompiler.cli.group import TERMINATED
 from qcompiler.cli.main import main
 from qcompiler.recipe import Recipe
 from qcompiler.report import record
-from qcompiler.search import promise
+from qcompiler.search import algorithms, promise
 from qcompiler.search.limit import Limit
 from tests.doc_pages import PAGES, ROOT, blocks, commands
 
@@ -176,6 +176,16 @@ def test_every_field_of_a_recipe_is_explained() -> None:
         assert meaning
         assert in_toml(default(field)) == (code(left_out) or [left_out])[0], field.name
         assert set(code(option)) <= options_of()
+
+
+def test_presets_are_as_documented() -> None:
+    table = [line.split(" | ") for line in TEXTS["accuracy-algorithms.md"].splitlines() if line.startswith("| `")]
+    assert [code(cells[0])[0] for cells in table] == list(algorithms.names())
+    for cells in table:
+        name = code(cells[0])[0].replace("-", "_")
+        states = ["on" if getattr(algorithms.PRESETS[preset], name) else "off" for preset in algorithms.PRESETS]
+        assert [cell.strip() for cell in cells[1:4]] == states, name
+        assert (ROOT / code(cells[5])[0]).is_file()
 
 
 def default(field: Field[Any]) -> Any:

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @options.recipe
 @click.option("--method", metavar="M", help="Ranges: auto, minmax, percentile, entropy or mse.  [default: auto]")
+@click.option("--preset", metavar="P", help="Accuracy algorithms: fast, balanced or best.  [default: balanced]")
+@click.option(
+    "--algorithm", "algorithms", multiple=True, metavar="NAME=on|off",
+    help="Switch one accuracy algorithm, whatever the preset; repeatable.",
+)  # fmt: skip
 @click.option(
     "--weight-method", metavar="W", help="Weights in blocks: auto, rtn, mse, hqq, gptq or awq.  [default: auto]"
 )

@@ -68,7 +68,7 @@ def make_recipe(file: Path | None, options: Mapping[str, Any]) -> Recipe:
     try:
         return base.updated({key: value for key, value in options.items() if value not in (None, (), [])})
     except UsageError as error:
-        plural = error.where in ("shapes", "bench_shapes")
+        plural = error.where in ("shapes", "bench_shapes", "algorithms")
         flag = "--" + error.where.removesuffix("s" if plural else "").replace("_", "-")
         raise UsageError(error.what, where=flag, hint=error.hint) from error
 

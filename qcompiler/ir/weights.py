@@ -93,7 +93,7 @@ class Held(LazyValues):  # type: ignore[misc]
     """An array in memory, read-only from here on."""
 
     def __init__(self, values: Array) -> None:
-        array = np.asarray(values)
+        array = np.asarray(values, order="C")  # runtimes read the memory in this order
         if array.dtype.kind in "US":
             array = array.astype(object)
         elif not array.dtype.isnative:

@@ -13,6 +13,7 @@ from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.costs import measured, unprofitable
 from qcompiler.search.evaluations import Evaluations
+from qcompiler.search.improve import Improver
 from qcompiler.search.judge import FeedArrays, best_method
 from qcompiler.search.means import Means
 from qcompiler.search.placement import BOUNDARY_NS
@@ -65,6 +66,7 @@ class Attempts:
     weight_method: str = "auto"
     # the range method that was found best for the first candidate that needs one
     _method: str = ""
+    _improver: Improver | None = None
 
     def quantized(self, wished: Sequence[Precision]) -> list[Candidate]:
         """The candidates for some precisions of the target that the data serves, in their order."""
@@ -104,10 +106,17 @@ class Attempts:
         several = not method and self.method == "auto" and wanted and self.source is not None and not late
         methods = TRIED_METHODS if several else (method or self.method,)
         candidates = [drafter.candidate(draft, self.stats, name, self.methods) for name in methods]
-        if len(candidates) == 1 or self.evaluations is None:
+        if self.source is None or self.evaluations is None:
             return candidates[0]
-        self.tell("choose ranges", 0, None)
-        return best_method(self.evaluations, candidates)
+        made = candidates[0]
+        if len(candidates) > 1:
+            self.tell("choose ranges", 0, None)
+            made = best_method(self.evaluations, candidates)
+        if late:
+            return made
+        self.tell("improve", 0, None)
+        self._improver = self._improver or Improver(self.evaluations.original, self.source, self.config)
+        return self._improver.improved(drafter, draft, made, self.stats, self.methods)
 
     def _placed(self, base: Candidate) -> list[Candidate]:
         """The same with nodes back in float that do not pay, where the profile finds any."""

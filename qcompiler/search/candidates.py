@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qcompiler import ir
@@ -20,8 +20,9 @@ from qcompiler.passes.plan.round_kernels import RoundKernels
 from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.plan.stretched import Statistics, Stretched
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
-from qcompiler.pipeline import Instrument, Pipeline, Trace
+from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
+from qcompiler.search.algorithms import Algorithms
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,7 @@ class Drafter:
         instruments: called after each pass.
         placed: nodes that stay float because that is faster, each with the reason; those that the target rewrote are
             passed over.
+        algorithms: the accuracy algorithms to use.
     """
 
     prepared: ir.Model
@@ -110,6 +112,7 @@ class Drafter:
     only_given: bool = False
     instruments: tuple[Instrument, ...] = ()
     placed: Mapping[str, str] = field(default_factory=dict)
+    algorithms: Algorithms = field(default_factory=Algorithms)
 
     def draft(self, precision: Precision) -> Draft:
         """Chooses nodes and sites for a precision."""
@@ -162,18 +165,37 @@ class Drafter:
         found = replace(draft, model=model, plan=plan, trace=pipeline.trace)
         return found, Stretched(stats, step.renamed, step.octaves)
 
-    def candidate(self, draft: Draft, known: Statistics | None, method: str, methods: Mapping[str, str]) -> Candidate:
-        """Gives a draft its numbers and turns it into nodes."""
+    def candidate(
+        self,
+        draft: Draft,
+        known: Statistics | None,
+        method: str,
+        methods: Mapping[str, str],
+        rounding: Sequence[PlanPass] = (),
+    ) -> Candidate:
+        """Gives a draft its numbers and turns it into nodes.
+
+        Args:
+            draft: the sites.
+            known: statistics; None where all encodings are given.
+            method, methods: range method, and others by tensor pattern.
+            rounding: passes that choose codes of weights, once scales are final.
+        """
         stats: Ranges | None = known
-        if known is not None:
+        if known is not None and self.algorithms.equalize_depthwise:
             draft, stats = self.equalized(draft, known)
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
         pairs = [AvoidSaturation()] if self.backend.spec.int16_pairs else []
-        rounding = [] if self.backend.spec.int16_pairs else [RoundKernels()]
+        # rounding that moves codes could make pairs saturate again
+        if self.backend.spec.int16_pairs:
+            rounding = ()
+        elif self.algorithms.round_kernels:
+            rounding = (*rounding, RoundKernels())
+        correction = [CorrectBias(stats, draft.aliases)] if self.algorithms.correct_bias else []
         steps = [
             Encode(stats, method, methods, draft.aliases), ShareConcat(self.backend.spec.concat_ratio), *pairs,
-            DeriveBias(), *rounding, CorrectBias(stats, draft.aliases),
+            DeriveBias(), *rounding, *correction,
         ]  # fmt: skip
         plan = pipeline.plan(model, draft.plan, steps)
         legal = self.backend.legalise(plan, stats, draft.precision)

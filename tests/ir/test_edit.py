@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from qcompiler import ir
+from qcompiler.analysis import Runner
+from qcompiler.analysis.payload import Payload
 from tests.graphs import assert_same_numbers, ops, parse, run
 from tests.ir.models import branch
 
@@ -273,3 +275,13 @@ def test_any_sequence_of_edits_leaves_a_sound_model(steps: list[tuple[str, int, 
     again = ir.Model.from_proto(proto)
     assert again.to_proto().SerializeToString() == proto.SerializeToString()
     assert ir.to_text(again) == ir.to_text(model)
+
+
+def test_a_transposed_array_becomes_a_constant_of_the_same_values() -> None:
+    values = np.arange(2048, dtype=np.float32).reshape(64, 32).T  # large enough for the runtime to read our memory
+    model = parse("g (float[32, 64] x) => (float[32, 64] y) { y = Abs (x) }")
+    edit, node = main(model), model.nodes[0]
+    edit.set_inputs(node, [edit.add("Add", [node.inputs[0], edit.constant("c", values)], name="add").outputs[0]])
+    feed = {"x": np.zeros((32, 64), np.float32)}
+    assert np.array_equal(Runner(Payload.of(model, apart=True)).run(feed)["y"], values)
+    assert np.array_equal(run(model, feed)[0], values)

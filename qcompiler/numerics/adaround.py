@@ -1,0 +1,102 @@
+"""Which way to round each weight so that the layer's results, not its weights, are least off.
+
+    minimise over c_k in {floor(w_k), ceil(w_k)}:   (c - w)' H (c - w),   H = E[x x']
+
+for one row of weights w in units of its step, x being what the row is multiplied with: a quadratic problem in bits.
+Rounding to nearest ignores H, which is far from diagonal: what a layer reads is correlated (neighbouring pixels and
+samples, channels that fire together), and errors that cancel cost nothing.
+
+Solved from two starts, the better one per row: nearest, and rounding one weight after the other with the error so far
+made good by those still open (H inverse by Cholesky). From each, the one bit whose change gains most is changed until
+none gains. Every step lowers the error, so no row ends worse than nearest.
+
+Source: Nagel, Amjad, van Baalen, Louizos, Blankevoort, "Up or down? Adaptive rounding for post-training quantization"
+(ICML 2020), equation 20 for the problem; the second start is that of Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ"
+(ICLR 2023). The paper relaxes bits to sigmoids and trains them on samples; with H at hand the error of every change is
+known exactly, so no learning rate and no number of iterations has to be chosen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+# Added to the diagonal, as a share of its mean: directions that samples do not show must not be free.
+RIDGE = 0.01
+# Gains are compared in this many parts of the largest, so that the last bits of sums decide nothing.
+_PARTS = 2.0**30
+
+
+def adaround(steps: F64, moments: F64, *, low: int, high: int) -> npt.NDArray[np.int64]:
+    """Codes of least error.
+
+    Args:
+        steps: weights in units of their steps, (groups, rows, K).
+        moments: H of each group, (groups, K, K), symmetric and positive semidefinite.
+        low, high: smallest and largest code.
+
+    Returns:
+        Codes of the shape of `steps`.
+    """
+    size = steps.shape[2]
+    ridge = RIDGE * np.trace(moments, axis1=1, axis2=2)[:, None, None] / size
+    h = moments + np.where(ridge > 0, ridge, 1.0) * np.eye(size)
+    clipped = np.clip(steps, low, high)
+    nearest = np.rint(clipped)
+    starts = [descended(start, clipped, h, low, high) for start in (nearest, fed_back(clipped, h, low, high))]
+    errors = [error(codes, clipped, h) for codes in (*starts, nearest)]
+    best = np.where((errors[1] < errors[0])[..., None], starts[1], starts[0])
+    kept = np.minimum(errors[0], errors[1]) < errors[2]
+    return np.asarray(np.where(kept[..., None], best, nearest), np.int64)
+
+
+def error(codes: npt.NDArray[np.int64] | F64, steps: F64, moments: F64) -> F64:
+    """(c - w)' H (c - w) of each row."""
+    off = codes - steps
+    return np.asarray((np.matmul(off, moments) * off).sum(-1), np.float64)
+
+
+def fed_back(steps: F64, h: F64, low: int, high: int) -> F64:
+    """Codes by rounding the first weight, correcting the rest for its error, and so on."""
+    size = steps.shape[2]
+    # rows of the upper Cholesky factor of the inverse say how the rest makes good for each weight
+    inverse = np.linalg.inv(h)
+    factor = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+    open_, codes = steps.copy(), np.empty_like(steps)
+    floors, ceilings = np.maximum(np.floor(steps), low), np.minimum(np.ceil(steps), high)
+    for k in range(size):
+        codes[..., k] = np.clip(np.rint(open_[..., k]), floors[..., k], ceilings[..., k])
+        miss = (open_[..., k] - codes[..., k]) / factor[:, k, k][:, None]
+        open_[..., k + 1 :] -= miss[..., None] * factor[:, None, k, k + 1 :]
+    return codes
+
+
+def descended(start: F64, steps: F64, h: F64, low: int, high: int) -> F64:
+    """`start` with bits changed one at a time, in each row the one that gains most, until none gains."""
+    groups, rows, size = steps.shape
+    codes, kernel = start.reshape(groups * rows, size).copy(), np.repeat(np.arange(groups), rows)
+    exact = steps.reshape(groups * rows, size)
+    off = codes - exact
+    slope = np.matmul(off.reshape(groups, rows, size), h).reshape(groups * rows, size)
+    diagonal = np.einsum("gkk->gk", h)[kernel]
+    active = np.arange(groups * rows)
+    scale = diagonal.max(axis=1, initial=0.0)
+    for _ in range(4 * size):
+        here = off[active]
+        move = np.where(here > 0, -1.0, 1.0)
+        target = codes[active] + move
+        gain = -(2 * move * slope[active] + diagonal[active])
+        gain = np.where((here != 0) & (target >= low) & (target <= high), gain, -1.0)
+        gain = np.rint(gain / scale[active][:, None] * _PARTS)
+        place = gain.argmax(axis=1)
+        better = gain[np.arange(active.size), place] > 0
+        active, place, move = active[better], place[better], move[better]
+        if not active.size:
+            break
+        step = move[np.arange(active.size), place]
+        codes[active, place] += step
+        off[active, place] += step
+        slope[active] += step[:, None] * h[kernel[active], place]
+    return codes.reshape(steps.shape)

@@ -1,0 +1,69 @@
+"""Which accuracy algorithms a compile uses: presets, and the choice of single ones.
+
+    fast        what costs no run of the model beyond calibration
+    balanced    what measurably helps and costs at most a few times the plain calibration; the default
+    best        everything that measurably helps on some model; what does not help a model is found out and left
+
+`docs/accuracy-algorithms.md` says what each is and holds the measurements behind the presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from qcompiler.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """A choice. The field names, with dashes, are those of the recipe.
+
+    Attributes:
+        equalize_depthwise: channels in front of depthwise convolutions are stretched to one range.
+        round_kernels: weights of a kernel are rounded so that their sum stays.
+        correct_bias: biases take back the mean error of rounded weights.
+        adaround: weights are rounded so that the results of their layers are least off.
+    """
+
+    equalize_depthwise: bool = True
+    round_kernels: bool = True
+    correct_bias: bool = True
+    adaround: bool = False
+
+    def updated(self, changes: Mapping[str, bool]) -> Algorithms:
+        """This choice with some algorithms switched.
+
+        Raises:
+            UsageError: there is no such algorithm.
+        """
+        known = names()
+        for name in changes:
+            if name.replace("_", "-") not in known:
+                raise UsageError(
+                    f"there is no algorithm {name!r}", where="algorithms", hint=f"known: {', '.join(known)}"
+                )
+        return replace(self, **{name.replace("-", "_"): bool(on) for name, on in changes.items()})
+
+
+def names() -> tuple[str, ...]:
+    """Every algorithm, as the recipe has it."""
+    return tuple(entry.name.replace("_", "-") for entry in fields(Algorithms))
+
+
+PRESETS: Mapping[str, Algorithms] = {
+    "fast": Algorithms(),
+    "balanced": Algorithms(adaround=True),
+    "best": Algorithms(adaround=True),
+}
+
+
+def chosen(preset: str, changes: Mapping[str, bool]) -> Algorithms:
+    """The algorithms of a preset, some of them switched.
+
+    Raises:
+        UsageError: there is no such preset or algorithm.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset!r}", where="preset", hint=f"known: {', '.join(PRESETS)}")
+    return PRESETS[preset].updated(changes)

@@ -1,0 +1,119 @@
+"""Algorithms that run the model: each is tried on a candidate and kept if the model's outputs come closer to float.
+
+    candidate -> adaround -> ... -> candidate
+
+What is measured is the lowest SQNR of the outputs over samples spread evenly over the calibration data. A step that
+does not gain `GAIN` dB there is left out, and the trace says so. Rounding weights otherwise is tried only where it can
+gain: where the model with rounded weights and float activations is not `MARGIN` dB nearer to float than the candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from qcompiler import ir
+from qcompiler.analysis import Runner, SessionConfig, evaluate
+from qcompiler.analysis.patch_moments import Layer, Moments, moments
+from qcompiler.analysis.run import Level
+from qcompiler.analysis.tap import known_count
+from qcompiler.data import Sample
+from qcompiler.passes.lower.materialise import Materialise
+from qcompiler.passes.plan.ada_round import AdaRound, layers_of
+from qcompiler.passes.plan.stretched import Statistics
+from qcompiler.pipeline import PassRecord, Pipeline
+from qcompiler.quant import QuantPlan
+from qcompiler.search.candidates import Candidate, Draft, Drafter
+
+# A smaller gain is within what other samples would say.
+GAIN = 0.1
+# Noise this much lower makes a fifth of all noise: a decibel if it could be had whole.
+MARGIN = 6.0
+SAMPLES = 32
+
+
+@dataclass(eq=False)
+class Improver:
+    """Improves candidates of one model.
+
+    Attributes:
+        original: the model as given.
+        source: calibration samples.
+        config: session settings.
+    """
+
+    original: ir.Model
+    source: Iterable[Sample]
+    config: SessionConfig = field(default_factory=SessionConfig)
+    _samples: list[Sample] = field(default_factory=list)
+    _reference: Runner | None = None
+    _moments: dict[tuple[object, ...], Moments] = field(default_factory=dict)
+
+    def improved(
+        self, drafter: Drafter, draft: Draft, base: Candidate, stats: Statistics | None, methods: Mapping[str, str]
+    ) -> Candidate:
+        """The candidate, or a better one made of the same draft."""
+        if not drafter.algorithms.adaround or drafter.backend.spec.int16_pairs:
+            return base
+        layers = layers_of(base.planned, base.plan)
+        if not layers or not self.weights_matter(base):
+            return base
+        step = AdaRound(self._seen(base.planned, layers), centred=drafter.algorithms.correct_bias)
+        made = drafter.candidate(draft, stats, base.method, methods, (step,))
+        return self._better(base, replace(made, placed=base.placed), AdaRound.name)
+
+    def weights_matter(self, base: Candidate) -> bool:
+        """Whether rounded weights make a good part of a candidate's noise."""
+        model, plan = base.planned.copy(), weights_alone(base.planned, base.plan)
+        Pipeline().graph(model, [Materialise(plan)])
+        found = self.quality({"all": base.runs, "weights": model}, level="off")
+        return found["weights"] < found["all"] + MARGIN
+
+    def quality(self, candidates: Mapping[str, ir.Model], level: Level = "all") -> dict[str, float]:
+        """Lowest SQNR of the outputs of some models, dB; `level` is how far ONNX Runtime may optimise them."""
+        if self._reference is None:
+            self._reference = Runner(self.original, self.config)
+        runners = {name: Runner(model, replace(self.config, level=level)) for name, model in candidates.items()}
+        found = evaluate(self._reference, runners, self.samples())
+        return {name: min(result.output_sqnr_db.values(), default=math.inf) for name, result in found.items()}
+
+    def samples(self) -> list[Sample]:
+        """Some samples from all over the data."""
+        if not self._samples:
+            count = known_count(self.source)
+            step = max(1, (count or 0) // SAMPLES)
+            self._samples = [sample for number, sample in enumerate(self.source) if number % step == 0][:SAMPLES]
+        return self._samples
+
+    def _better(self, base: Candidate, made: Candidate, name: str) -> Candidate:
+        """The better of two; where that is the first, its trace tells of the second."""
+        found = self.quality({"base": base.runs, "made": made.runs})
+        said = f"{found['base']:.1f} dB without, {found['made']:.1f} dB with it at the worst output"
+        kept = found["made"] >= found["base"] + GAIN
+        record = PassRecord(name, notes=[f"{name}: {'kept' if kept else 'left out'}: {said}"])
+        winner = made if kept else base
+        return replace(winner, trace=replace(winner.trace, records=[*winner.trace.records, record]))
+
+    def _seen(self, model: ir.Model, layers: Mapping[str, Layer]) -> dict[str, Moments]:
+        """Moments by layer; what was seen before with the same encoding is not looked at again."""
+        keys = {name: _key(name, layer) for name, layer in layers.items()}
+        missing = {name: layer for name, layer in layers.items() if keys[name] not in self._moments}
+        if missing:
+            found = moments(model, self.samples(), missing, config=self.config)
+            self._moments |= {keys[name]: seen for name, seen in found.items()}
+        return {name: self._moments[key] for name, key in keys.items() if key in self._moments}
+
+
+def weights_alone(model: ir.Model, plan: QuantPlan) -> QuantPlan:
+    """The plan with constants quantized and nothing else."""
+    constants = {constant.name for constant in model.constants()}
+    dynamic = {site.consumer for site, decision in plan.quantized() if decision.choice and decision.choice.dynamic}
+    return QuantPlan(
+        {s: d for s, d in plan.sites.items() if s.tensor in constants and s.consumer not in dynamic}, plan.nodes
+    )
+
+
+def _key(name: str, layer: Layer) -> tuple[object, ...]:
+    encoding = layer.encoding
+    return name, layer.tensor, layer.window, encoding.scale.tobytes(), encoding.zero_point.tobytes(), encoding.spec
