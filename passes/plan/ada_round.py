@@ -21,7 +21,6 @@ from qcompiler import ir
 from qcompiler.analysis.patch_moments import Layer, Moments
 from qcompiler.numerics.adaround import F64, adaround
 from qcompiler.numerics.patches import Window
-from qcompiler.passes.plan.annotate import along
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerAxis, PerTensor, QuantPlan, Site, SitePlan
 from qcompiler.rewrite import Refusal
@@ -74,7 +73,7 @@ def weights(model: ir.Model, plan: QuantPlan) -> Iterator[tuple[ir.Node, Site]]:
         spec = None if decision is None else decision.choice
         if spec is None or not isinstance(node.inputs[1], ir.Constant) or spec.qtype.kind != "int":
             continue
-        whole = isinstance(spec.granularity, PerTensor) or spec == along(spec, channel_axis(node))
+        whole = isinstance(spec.granularity, PerTensor) or spec.granularity == PerAxis(channel_axis(node))
         flat = node.op == "Conv" or len(node.inputs[1].shape) == 2
         if whole and flat and spec.symmetric and spec.qtype.bits <= 8 and reads(node, plan) is not None:
             yield node, site
