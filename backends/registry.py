@@ -16,6 +16,7 @@ MODULES = MappingProxyType(
         "onnxruntime": "qcompiler.backends.onnxruntime",
         "qnn": "qcompiler.backends.qnn",
         "coreml": "qcompiler.backends.coreml",
+        "tensorrt": "qcompiler.backends.tensorrt",
     }
 )
 """Each module has `backend(variant)`, which gives the backend for a variant, the default one for ""."""

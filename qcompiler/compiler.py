@@ -95,7 +95,9 @@ def _compiled(
     from qcompiler.analysis import SessionConfig, Stats, fingerprint
     from qcompiler.backends.base import Job, configured
     from qcompiler.data import open_source
+    from qcompiler.data.calibration_cache import read_cache
     from qcompiler.frontend import front
+    from qcompiler.passes.plan.given import from_ranges
     from qcompiler.report.assemble import assemble, write
     from qcompiler.report.folder import check_free, work_folder
     from qcompiler.search.attempts import Attempts
@@ -122,8 +124,11 @@ def _compiled(
     if known is not None:
         known.check(fingerprint(frontend.prepared))
 
+    given = dict(frontend.given)
+    if recipe.ranges is not None:
+        given = {**from_ranges(frontend.prepared, read_cache(Path(recipe.ranges))), **given}
     drafter = Drafter(
-        frontend.prepared, backend, recipe.keep_float, frontend.given,
+        frontend.prepared, backend, recipe.keep_float, given,
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
         algorithms=recipe.chosen,
     )  # fmt: skip

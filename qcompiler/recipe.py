@@ -70,6 +70,7 @@ class Recipe:
         journal: folder that keeps what was measured, so that a compile which was stopped goes on where it was; "none"
             keeps nothing. The cache of this user and machine, where it is left out.
         time_budget: seconds after which nothing new is tried, or a text such as "10m"; the best so far is shipped.
+        ranges: a calibration cache of TensorRT (text), whose ranges take the place of calibration data.
         options: of the target, by name; which ones there are is the target's to say.
     """
 
@@ -94,6 +95,7 @@ class Recipe:
     cluster: str | None = None
     journal: str | None = None
     time_budget: float | None = None
+    ranges: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -166,7 +168,7 @@ def coerce(key: str, value: Any) -> Any:
     wanted: dict[str, type | tuple[type, ...]] = {
         "precision": str, "method": str, "methods": dict, "preset": str,
         "algorithms": (dict, list, tuple), "keep_float": (list, tuple, str), "metric": str,
-        "bench_shapes": (list, tuple, str), "weight_method": str,
+        "bench_shapes": (list, tuple, str), "weight_method": str, "ranges": str,
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float, Limit), "memory_mib": int,
         "threads": int, "workers": int, "cluster": str, "journal": str, "time_budget": (str, int, float),
         "options": dict,

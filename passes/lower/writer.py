@@ -12,6 +12,7 @@ from onnx import TensorProto
 from qcompiler import ir
 from qcompiler.passes.lower.codes import axis_of, block_of, codes_of, np_dtype
 from qcompiler.passes.lower.dynamic import Quantized, quantize_dynamic
+from qcompiler.passes.lower.two_levels import is_two_level, quantize_blocks, scale_tensor
 from qcompiler.quant import Encoding, PerGroup, QSpec
 
 Key = tuple[int, QSpec, bytes, bytes, bytes]
@@ -93,6 +94,8 @@ class Writer:
     # ---- nodes
     def _pair(self, tensor: ir.Tensor, encoding: Encoding) -> ir.Tensor:
         """QuantizeLinear and DequantizeLinear behind `tensor`; gives the dequantized value."""
+        if is_two_level(encoding):
+            return quantize_blocks(self.edit, tensor, encoding)
         parameters = self._parameters(tensor.name, encoding)
         quantized = self.edit.variable(f"{tensor.name}_q", np_dtype(encoding), tensor.shape)
         self.edit.add("QuantizeLinear", [tensor, *parameters], name=f"{tensor.name}_quantize", outputs=[quantized])
@@ -103,7 +106,11 @@ class Writer:
         if encoding.codebook is not None:
             return self._palette(tensor, encoding, encoding.codebook, reader)
         codes = self.edit.constant(f"{tensor.name}_q", codes_of(tensor, encoding))
-        return self._dequantize(codes, tensor, self._parameters(tensor.name, encoding), encoding, before=reader)
+        if is_two_level(encoding):
+            parameters = [scale_tensor(self.edit, tensor.name, encoding, reader)]
+        else:
+            parameters = self._parameters(tensor.name, encoding)
+        return self._dequantize(codes, tensor, parameters, encoding, before=reader)
 
     def _palette(
         self, tensor: ir.Constant, encoding: Encoding, table: npt.NDArray[np.float32], reader: ir.Node

@@ -88,7 +88,7 @@ class Annotate(PlanPass):
 def decide(region: Region, given: Given) -> Mapping[Site, SitePlan]:
     """The decision for every site, with given encodings."""
     constants = {constant.name: constant for constant in region.model.constants()}
-    return with_given(dict(sites(region)), given, constants)
+    return with_given(dict(sites(region)), given, constants, zero_points=region.target.zero_points)
 
 
 def sites(region: Region) -> Iterator[tuple[Site, SitePlan]]:

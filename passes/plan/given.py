@@ -14,7 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qcompiler import ir
+from qcompiler.errors import DataError
+from qcompiler.numerics.affine import choose_qparams
+from qcompiler.numerics.float_grid import choose_scale
+from qcompiler.numerics.scale_forms import rounded_scale
 from qcompiler.quant import Encoding, PerAxis, QSpec, QuantPlan, Site, SitePlan
+from qcompiler.quant.qtype import INT8
 
 
 @dataclass(eq=False)
@@ -42,14 +47,16 @@ class Given:
 
 
 def with_given(
-    sites: Mapping[Site, SitePlan], given: Given, constants: Mapping[str, ir.Constant]
+    sites: Mapping[Site, SitePlan], given: Given, constants: Mapping[str, ir.Constant], *, zero_points: bool = True
 ) -> Mapping[Site, SitePlan]:
-    """The sites with the encodings that the model came with."""
+    """The sites with the encodings that the model came with; of a target without zero points see `centred`."""
     if not given.encodings:
         return sites
     plan, done = QuantPlan(sites), dict(sites)
     for site, decision in sites.items():
         encoding = usable(given.at(site), decision, constants.get(site.tensor))
+        if encoding is not None and not zero_points:
+            encoding = centred(encoding, constant=site.tensor in constants)
         if encoding is None:
             continue
         source = "as trained" if encoding.method == "given" else f"known from {encoding.method}"
@@ -71,7 +78,9 @@ def usable(encoding: Encoding | None, decision: SitePlan, constant: ir.Constant 
     spec = decision.choice
     if encoding is None or spec is None or spec.dynamic or decision.derived is not None:
         return None
-    if encoding.spec.qtype.bits != spec.qtype.bits:
+    if encoding.spec.qtype.kind == "int" and spec.qtype.kind == "float" and constant is None:
+        return as_float(encoding, spec)
+    if encoding.spec.qtype.bits != spec.qtype.bits or encoding.spec.qtype.kind != spec.qtype.kind:
         return None
     if encoding.scale.ndim:
         axis = spec.granularity.axis if isinstance(spec.granularity, PerAxis) else None
@@ -83,6 +92,21 @@ def usable(encoding: Encoding | None, decision: SitePlan, constant: ir.Constant 
     return as_type_of(encoding, spec)
 
 
+def centred(encoding: Encoding, *, constant: bool) -> Encoding | None:
+    """The encoding for a target whose zero points are 0: of an activation the same range, symmetric.
+
+    A constant is stored anew, from its values.
+    """
+    if not encoding.zero_point.any():
+        return replace(encoding, spec=replace(encoding.spec, symmetric=True))
+    if constant:
+        return None
+    amax = max(-encoding.range[0], encoding.range[1])
+    spec = replace(encoding.spec, symmetric=True)
+    scale = np.asarray(amax / spec.high, np.float32)
+    return replace(encoding, spec=spec, scale=scale, zero_point=np.zeros((), np.int32))
+
+
 def same_grid(one: Encoding | None, other: Encoding) -> bool:
     """Whether two encodings have the same codes for the same values."""
     return (
@@ -91,6 +115,32 @@ def same_grid(one: Encoding | None, other: Encoding) -> bool:
         and np.array_equal(one.scale, other.scale)
         and np.array_equal(one.zero_point, other.zero_point)
     )
+
+
+def as_float(encoding: Encoding, spec: QSpec) -> Encoding | None:
+    """The range of an activation's integer grid on a grid of floats."""
+    if encoding.scale.ndim:
+        return None
+    scale = rounded_scale(choose_scale(max(-encoding.range[0], encoding.range[1]), high=spec.qtype.high), spec.scale)
+    return replace(encoding, spec=spec, scale=scale, zero_point=np.zeros((), np.int32))
+
+
+def from_ranges(model: ir.Model, ranges: Mapping[str, float]) -> dict[Site, Encoding]:
+    """Encodings of the tensors of a model for which max |x| is known from a calibration elsewhere.
+
+    Raises:
+        DataError: there is none.
+    """
+    present = [t.name for t in [*model.inputs, *(t for node in model.nodes for t in node.outputs)] if t.name in ranges]
+    if not present:
+        names = ", ".join(map(repr, list(ranges)[:3]))
+        raise DataError(f"the ranges are of other tensors ({names})", hint="names are those of the ONNX model")
+    spec = QSpec(INT8, symmetric=True)
+    found: dict[Site, Encoding] = {}
+    for name in present:
+        scale, zero_point = choose_qparams(-ranges[name], ranges[name], qmin=spec.low, qmax=spec.high, symmetric=True)
+        found[Site(name)] = Encoding(spec, scale, zero_point, "calibration cache")
+    return found
 
 
 def as_type_of(encoding: Encoding, spec: QSpec) -> Encoding:

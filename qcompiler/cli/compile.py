@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--stats", type=options.FILE, metavar="FILE", help="Statistics from qcompile calibrate, in place of --data."
 )
+@click.option("--ranges", metavar="FILE", help="Ranges from a calibration cache of TensorRT, in place of --data.")
 @click.option("--dump-passes", type=options.FILE, metavar="DIR", help="Write the graph as text after each pass.")
 @options.of_target(
     "--optimized", is_flag=True, help="onnxruntime: write its optimised graph, too: loads faster, here only."
@@ -96,6 +97,12 @@ if TYPE_CHECKING:
     "--enumerate", multiple=True, metavar="NAME=SHAPE,...", help="coreml: an input with a few fixed shapes."
 )
 @options.of_target("--metadata", multiple=True, metavar="KEY=VALUE", help="coreml: author, license, version, or yours.")
+@options.of_target("--engine", is_flag=True, help="tensorrt: keep the engine that the builder made.")
+@options.of_target(
+    "--allow-float", multiple=True, metavar="NODE",
+    help="tensorrt: NODE may compute in float though it was planned in fewer bits; repeatable.",
+)  # fmt: skip
+@options.of_target("--allow-fallback", is_flag=True, help="tensorrt: any node may.")
 @options.threads
 @options.workers
 @options.cluster

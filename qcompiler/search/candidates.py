@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from qcompiler import ir
 from qcompiler.analysis import CHANNEL_RANGE, HISTOGRAM, ChannelHistogramKind, Kind
 from qcompiler.backends.base import Backend
@@ -153,6 +155,9 @@ class Drafter:
         kinds.update({name: (HISTOGRAM, ChannelHistogramKind(axis)) for name, axis in axes.items()})
         stretched = [name for name in wanted_ranges(draft.model, draft.plan) if name in present]
         kinds.update({name: (HISTOGRAM, ChannelHistogramKind(1), CHANNEL_RANGE) for name in stretched})
+        if draft.precision in self.backend.spec.scans:
+            floats = [t for node in self.prepared.nodes for t in node.outputs if t.name and t.dtype == np.float32]
+            kinds = {**dict.fromkeys((t.name for t in [*self.prepared.inputs, *floats]), (HISTOGRAM,)), **kinds}
         return kinds
 
     def equalized(self, draft: Draft, stats: Statistics) -> tuple[Draft, Ranges]:

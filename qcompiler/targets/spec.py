@@ -139,6 +139,8 @@ class TargetSpec:
         lacks: operators that it has no form for, in integers or float; `ExpandOperators` writes out what it can.
         by_name: precisions that are tried only when asked for by name: they are for size, and lose accuracy.
         concat_ratio: how much coarser the shared steps of a Concat may be than those of an operand.
+        scans: precisions for which the extremes of every value are to be known, not of quantized ones alone.
+        zero_points: codes may stand for zero that are not 0, where a model comes with such.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
@@ -154,6 +156,8 @@ class TargetSpec:
     by_name: frozenset[Precision] = field(default_factory=frozenset)
     concat_ratio: float = 2.0
     int16_pairs: bool = False
+    scans: frozenset[Precision] = field(default_factory=frozenset)
+    zero_points: bool = True
 
     @property
     def precisions(self) -> tuple[str, ...]:

@@ -1,0 +1,104 @@
+"""The TensorRT backend: the table, 16-bit floats, legality, the gate of the real builder, and what ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qcompiler import ir
+from qcompiler.analysis import SessionConfig
+from qcompiler.backends.base import Conditioning, Host, Job
+from qcompiler.backends.conformance import Conformance
+from qcompiler.backends.tensorrt import build as builder
+from qcompiler.backends.tensorrt.attention import has_attention
+from qcompiler.backends.tensorrt.gate import gate
+from qcompiler.backends.tensorrt.legal import Legalise
+from qcompiler.backends.tensorrt.simulate import simulated
+from qcompiler.backends.tensorrt.soften_masks import SoftenMasks
+from qcompiler.backends.tensorrt.spec import spec
+from qcompiler.backends.tensorrt.to_half import ToHalf
+from qcompiler.backends.tensorrt.variants import GPUS
+from qcompiler.passes.plan.encode import Ranges
+from qcompiler.pipeline import GraphPass
+from qcompiler.quant import Precision, QuantPlan
+from qcompiler.targets import TargetSpec
+
+NO_FUSION = ("session.disable_quant_qdq", "1")
+"""ONNX Runtime would compute in integers of its own between Q and DQ; TensorRT's arithmetic is float there."""
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """See `qcompiler.backends.base.Backend`.
+
+    Attributes:
+        variant: the GPU.
+        engine: keep the engine that the gate builds.
+        allow_float: names of nodes that may compute in float though they were planned in fewer bits.
+        allow_fallback: any node may.
+    """
+
+    variant: str = "sm89"
+    engine: bool = False
+    allow_float: tuple[str, ...] = ()
+    allow_fallback: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allow_float", tuple(self.allow_float))  # a recipe gives a list
+
+    @property
+    def spec(self) -> TargetSpec:
+        """The table of the variant."""
+        return spec(self.variant)
+
+    @property
+    def host(self) -> Host:
+        """This machine has no such GPU, as far as we know: nothing is timed."""
+        return Host("speed is not measured: engines run on the GPU alone", False, (NO_FUSION,))
+
+    @property
+    def version(self) -> str:
+        """Version of the builder; empty where it is not installed."""
+        return builder.version()
+
+    def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
+        """Nothing: the builder fuses by itself."""
+        return Conditioning()
+
+    def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
+        """For `auto` int8, or fp8 where that serves an attention; with float16 in case it is not accurate enough."""
+        if precision == "float":
+            return ()
+        if precision != "auto":
+            return (precision,)
+        best = "fp8" if GPUS[self.variant].fp8 and has_attention(model) else "int8"
+        return (best, "fp16") if data else ("fp16",)
+
+    def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
+        """Repairs and refusals; in between 16-bit floats for everything that is not quantized."""
+        legal = Legalise(GPUS[self.variant])
+        if precision == "float":
+            return (legal,)
+        masks = SoftenMasks()
+        return (legal, masks, ToHalf(precision == "bf16", stats, masks.values))
+
+    def simulate(self, model: ir.Model) -> ir.Model:
+        """See `simulate`."""
+        return simulated(model)
+
+    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
+        """Nothing to choose."""
+        return (SessionConfig(entries=(NO_FUSION,)),)
+
+    def origin(self, name: str) -> str:
+        """The builder keeps names."""
+        return name
+
+    def build(self, job: Job) -> Conformance:
+        """See `gate`."""
+        return gate(self, job)
+
+
+def backend(variant: str = "") -> TensorRT:
+    """The backend of a variant; an unknown one is a UsageError."""
+    return TensorRT(spec("sm89").variant(variant))
