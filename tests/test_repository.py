@@ -17,19 +17,9 @@ PRODUCT = ("qcompiler", "passes", "backends")
 LONGEST = 300
 LIST_EDITS = ("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort")
 HEAVY = (
-    "google", "ml_dtypes", "networkx", "numpy", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "scipy", "tensorrt_rtx",
-)  # fmt: skip
-    "google",
-    "ml_dtypes",
-    "networkx",
-    "numpy",
-    "onnx",
-    "onnx_graphsurgeon",
-    "onnxruntime",
-    "rich",
-    "scipy",
+    "google", "ml_dtypes", "networkx", "numpy", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "scipy",
     "tensorrt_rtx",
-)
+)  # fmt: skip
 
 
 @cache
