@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,7 @@ def _compiled(
     from qcompiler.search.contest import Contract
     from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.judge import judge
+    from qcompiler.search.mix import ROUNDS, Mixer
     from qcompiler.search.tune import tune
 
     backend = configured(backends.get(target), recipe.options)
@@ -154,23 +156,28 @@ def _compiled(
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
     with_data = source is not None or known is not None or bool(drafter.given)
     quantized = attempts.quantized(backend.wished(recipe.precision, frontend.prepared, data=with_data))
-    candidates = [*quantized, *drafter.floating(frontend.original)]
-    contract = Contract(recipe.max_drop, recipe.confidence)
+    floating = drafter.floating(frontend.original)
+    candidates = [*quantized, *floating]
+    contract = Contract(recipe.max_drop, recipe.confidence, max(len(quantized), 1))
+    smallest = recipe.optimize == "size"
+    judging = partial(
+        judge, frontend.original, evaluations=on_evaluation, config=config,
+        insist=recipe.precision not in ("auto", "float"), floor=recipe.sqnr_floor, seconds=seconds, bench_feeds=feeds,
+        tell=lambda done, total: tell("judge", done, total), cache=means.cache, deadline=deadline, smallest=smallest,
+    )  # fmt: skip
     tell("judge", 0, None)
-    verdicts = judge(
-        frontend.original,
-        candidates,
-        on_evaluation,
-        config=config,
-        contract=contract,
-        insist=recipe.precision not in ("auto", "float"),
-        floor=recipe.sqnr_floor,
-        seconds=seconds,
-        bench_feeds=feeds,
-        tell=lambda done, total: tell("judge", done, total),
-        cache=means.cache,
-        deadline=deadline,
-    )
+    verdicts, evidence = judging(candidates, contract=contract), None
+    if on_evaluation is not None:
+        latency = None if recipe.latency is None else Path(recipe.latency)
+        mixer = Mixer(
+            attempts, on_evaluation, contract, recipe.sqnr_floor, config, ROUNDS[recipe.preset], feeds[0],
+            bool(seconds), latency, smallest, every=recipe.pareto,
+        )  # fmt: skip
+        more, evidence = mixer.mix(candidates, verdicts)
+        if more and evidence is not None:
+            candidates = [*quantized, *more, *floating]
+            contract = replace(contract, tries=len(quantized) + len(evidence.steps))
+            verdicts = judging(candidates, contract=contract)
     shipped = candidates[verdicts.choice.index]
     means.keep_best(target.replace(":", "-"), shipped.plan)
     tell("check", 0, None)
@@ -191,8 +198,9 @@ def _compiled(
             frontend, backend, recipe.precision, recipe.threads, candidates, verdicts, conformance, attempts.stats,
             contract=contract, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,
             tuned=tuned, optimized=bool(recipe.options.get("optimized")), bench_shapes=recipe.bench_shapes,
+            evidence=evidence,
         )  # fmt: skip
-        report = write(folder, report, shipped, attempts.stats)
+        report = write(folder, report, shipped, attempts.stats, candidates if recipe.pareto else ())
     status = exit_status(recipe, verdicts.choice, conformance)
     return Result(report, shipped.model, shipped.plan, None if output is None else Path(output), status)
 

@@ -36,6 +36,7 @@ from qcompiler.search.deadline import seconds_of
 from qcompiler.search.limit import UNSTATED, Limit
 
 WEIGHT_METHODS = ("auto", "rtn", "mse", "hqq", "gptq", "awq")
+OBJECTIVES = ("latency", "size")
 METHODS = ("auto", "minmax", "percentile", "entropy", "mse")
 
 
@@ -71,6 +72,9 @@ class Recipe:
             keeps nothing. The cache of this user and machine, where it is left out.
         time_budget: seconds after which nothing new is tried, or a text such as "10m"; the best so far is shipped.
         ranges: a calibration cache of TensorRT (text), whose ranges take the place of calibration data.
+        latency: file of times by node from a device, in place of those of this machine (`search.costs.from_file`).
+        optimize: what is least among plans that keep the contract: `latency` or `size`.
+        pareto: write the Pareto front of what was evaluated, and its plans.
         options: of the target, by name; which ones there are is the target's to say.
     """
 
@@ -96,6 +100,9 @@ class Recipe:
     journal: str | None = None
     time_budget: float | None = None
     ranges: str | None = None
+    latency: str | None = None
+    optimize: str = "latency"
+    pareto: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -124,6 +131,9 @@ class Recipe:
             raise UsageError(
                 f"unknown weight method {self.weight_method!r}", where="weight_method", hint=f"known: {known}"
             )
+        if self.optimize not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES)
+            raise UsageError(f"unknown objective {self.optimize!r}", where="optimize", hint=f"known: {known}")
         for option, low, high in (
             ("confidence", 0.5, 0.9999), ("samples", 1, 2**40), ("bench_seconds", 0, 3600), ("memory_mib", 1, 2**20),
             ("threads", 1, 1024), ("workers", 0, 1024), ("time_budget", 0, 10**7),
@@ -170,10 +180,12 @@ def coerce(key: str, value: Any) -> Any:
         "algorithms": (dict, list, tuple), "keep_float": (list, tuple, str), "metric": str,
         "bench_shapes": (list, tuple, str), "weight_method": str, "ranges": str,
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float, Limit), "memory_mib": int,
-        "threads": int, "workers": int, "cluster": str, "journal": str, "time_budget": (str, int, float),
+        "threads": int, "workers": int, "cluster": str, "journal": str,
+        "latency": str, "optimize": str, "pareto": bool, "time_budget": (str, int, float),
         "options": dict,
     }  # fmt: skip
-    fits = isinstance(value, wanted.get(key, (int, float))) and not isinstance(value, bool)
+    kind = wanted.get(key, (int, float))
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not fits:
         raise UsageError(f"{value!r} is not of the right kind", where=key)
     match key:

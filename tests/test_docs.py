@@ -195,6 +195,8 @@ def default(field: Field[Any]) -> Any:
 
 def in_toml(value: object) -> str:
     """A default as the page writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return (
         "none" if value is None else f'"{value}"' if isinstance(value, str | Limit) else str(value).replace("()", "[]")
     )

@@ -20,10 +20,13 @@ from qcompiler.report.build import backend_lines, finite, node_lines, pass_lines
 from qcompiler.report.columns import plural
 from qcompiler.report.folder import REPORT, artifacts, sha256
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
+from qcompiler.report.search_facts import search_facts, write_front
 from qcompiler.report.session_facts import session_facts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.contest import Contract
+from qcompiler.search.front import Point, front
 from qcompiler.search.judge import Outcome, Verdicts
+from qcompiler.search.mix import Evidence
 from qcompiler.search.tune import Tuned
 
 PLAN, STATS = "plan.json", "stats.npz"
@@ -52,9 +55,11 @@ def assemble(
     tuned: Tuned,
     optimized: bool,
     bench_shapes: Sequence[str] = (),
+    evidence: Evidence | None = None,
 ) -> Report:
     """The record, before anything is written."""
     index = verdicts.choice.index
+    best = front([point(c, o) for c, o in zip(candidates, verdicts.outcomes, strict=True)])
     shipped, outcome = candidates[index], verdicts.outcomes[index]
     records = [*frontend.pipeline.trace.records, *shipped.trace.records]
     said = [*frontend.pipeline.trace.notes, *shipped.trace.notes, *notes]
@@ -92,12 +97,13 @@ def assemble(
         size={"float_bytes": frontend.original.weights_bytes(), "quantized_bytes": shipped.model.weights_bytes()},
         backend=backend_lines(backend.spec.name, backend.version, conformance),
         candidates=tuple(
-            candidate_line(c, o, reason, i == index)
+            candidate_line(c, o, reason, i == index, front=i in best)
             for i, (c, o, reason) in enumerate(zip(candidates, verdicts.outcomes, verdicts.choice.reasons, strict=True))
         ),
         notes=tuple(dict.fromkeys(said)),
         artifacts=(),
         session=session_facts(tuned, optimized=optimized),
+        search=search_facts(evidence),
     )
 
 
@@ -188,7 +194,17 @@ def shape_lines(shapes: Sequence[str], given: Timing, shipped: Timing) -> tuple[
     )
 
 
-def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped: bool) -> CandidateLine:
+def point(candidate: Candidate, outcome: Outcome) -> Point:
+    """One candidate on the Pareto front, or off it."""
+    judged = outcome.judged
+    noise = None if judged.worst_sqnr_db is None else -judged.worst_sqnr_db
+    time = None if judged.speedup is None else 1 / judged.speedup
+    return Point(judged.drop, noise, time, candidate.model.weights_bytes())
+
+
+def candidate_line(
+    candidate: Candidate, outcome: Outcome, reason: str, shipped: bool, *, front: bool = False
+) -> CandidateLine:
     """One candidate."""
     judged, evaluation = outcome.judged, outcome.evaluation
     methods = {decision.encoding.method for _, decision in candidate.plan.quantized() if decision.encoding is not None}
@@ -204,6 +220,7 @@ def candidate_line(candidate: Candidate, outcome: Outcome, reason: str, shipped:
         candidate.model.weights_bytes(),
         shipped,
         reason,
+        front,
     )
 
 
@@ -213,8 +230,10 @@ def peak_rss_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def write(folder: Path, report: Report, shipped: Candidate, stats: Stats | None) -> Report:
-    """Writes plan, statistics and report beside what the backend built.
+def write(
+    folder: Path, report: Report, shipped: Candidate, stats: Stats | None, points: Sequence[Candidate] = ()
+) -> Report:
+    """Writes plan, statistics and report beside what the backend built; of `points` those on the Pareto front, too.
 
     Returns:
         The report with its artifacts.
@@ -222,6 +241,8 @@ def write(folder: Path, report: Report, shipped: Candidate, stats: Stats | None)
     (folder / PLAN).write_text(plan_to_json(shipped.plan), encoding="utf-8")
     if stats is not None:
         stats.save(folder / STATS)
+    if points:
+        write_front(folder, report.candidates, points)
     report = replace(report, artifacts=artifacts(folder))
     (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
     return report

@@ -15,6 +15,7 @@ from qcompiler.quant import QuantPlan, Site, SitePlan
 from qcompiler.report.read import Output
 from qcompiler.report.reasons import stayed_float
 from qcompiler.report.record import NodeLine, Report, TensorLine
+from qcompiler.report.search_facts import evidence_for
 
 Answer = dict[str, Any]
 
@@ -163,6 +164,7 @@ def _node(output: Output, node: NodeLine, stored: dict[tuple[str, str], Answer])
             for refusal in step.refusals
             if refusal.get("node") == node.name and refusal.get("rule") != "annotate"  # that is the reason above
         ],
+        "evidence": evidence_for(report, node.name),
         "fallback": next((e for e in report.backend.get("fallback") or () if e.get("node") == node.name), None),
     }
 

@@ -53,6 +53,8 @@ def node_lines(answer: Answer) -> Iterator[Line]:
     source = f" ({answer['source']})" if answer["source"] and answer["source"] != answer["reason"] else ""
     yield from map(Line, wrapped("  rule    ", str(answer["rule"])))
     yield from map(Line, wrapped("  reason  ", f"{answer['reason']}{source}"))
+    if answer.get("evidence"):
+        yield from map(Line, wrapped("  measured ", evidence(answer["evidence"])))
     for operand in answer["inputs"]:
         yield from map(Line, wrapped(f"  input {operand['port']}: ", f"{operand['tensor']}: {encoding(operand)}"))
     for operand in answer["outputs"]:
@@ -80,6 +82,19 @@ def tensor_lines(answer: Answer) -> Iterator[Line]:
         yield from map(Line, wrapped("  stored   ", f"{use}{encoding(entry)}"))
         if entry.get("options"):
             yield from map(Line, wrapped("           ", f"accepted by the target: {'; '.join(entry['options'])}"))
+
+
+def evidence(group: Any) -> str:
+    """What the search measured of a node's group."""
+    alone = (
+        "leaves every output exact" if group["sqnr_db"] is None else f"leaves {group['sqnr_db']:.1f} dB at the worst"
+    )
+    said = [f"{group['precision']} of its group alone {alone}"]
+    if group["local_db"] is not None:
+        said.append(f"{group['local_db']:.1f} dB behind the group")
+    if group["quantized_us"] is not None and group["float_us"] is not None:
+        said.append(f"{group['quantized_us']:.0f} us, {group['float_us']:.0f} us in float")
+    return ", ".join(said)
 
 
 def encoding(entry: Any) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from qcompiler import backends, ir
+from qcompiler.analysis.macs import Macs, count_macs
 from qcompiler.backends.base import Backend
 from qcompiler.frontend import Frontend, front
-from qcompiler.report.macs import Macs, count_macs
 from qcompiler.search.candidates import Drafter
 
 Facts = dict[str, Any]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from qcompiler.report.record import NodeLine
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_TIME = re.compile(r"\d+ us")
+_TIME = re.compile(r"-?\d+(?:\.\d+)? (us|dB)")
 _OPS_SHOWN = 4
 
 
@@ -39,7 +39,7 @@ def stayed_float(nodes: Iterable[NodeLine]) -> list[Group]:
 
 def _general(node: NodeLine, op: str) -> str:
     """The reason without names; `op` stands for the node's operator."""
-    return re.sub(rf"\b{re.escape(node.op)}\b", lambda _: op, _TIME.sub("... us", _QUOTED.sub("'...'", node.reason)))
+    return re.sub(rf"\b{re.escape(node.op)}\b", lambda _: op, _TIME.sub(r"... \1", _QUOTED.sub("'...'", node.reason)))
 
 
 def _group(members: list[NodeLine]) -> Group:

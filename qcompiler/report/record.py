@@ -111,7 +111,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class CandidateLine:
-    """One precision that was tried, and why it was or was not shipped."""
+    """One precision that was tried, and why it was or was not shipped.
+
+    `front`: no other candidate is as accurate, as fast and as small, and better in one.
+    """
 
     precision: str
     method: str
@@ -122,6 +125,7 @@ class CandidateLine:
     bytes: int
     shipped: bool
     reason: str
+    front: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ class Report:
     artifacts: tuple[Artifact, ...]
     schema: int = SCHEMA
     session: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of report.json: sorted keys, finite numbers only."""

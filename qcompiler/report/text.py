@@ -20,6 +20,7 @@ from qcompiler.report.columns import (
 )
 from qcompiler.report.reasons import stayed_float
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
+from qcompiler.report.search_facts import exception_lines
 from qcompiler.report.session_facts import finding_lines, session_lines
 
 SHOWN = 5
@@ -38,6 +39,7 @@ def lines(report: Report, folder: str = "", *, shown: int = SHOWN) -> list[Line]
     found += _figures(report)
     found.append(Line(""))
     found += _nodes(report, folder, shown)
+    found += exception_lines(report, shown)
     found += finding_lines(list(report.backend.get("findings") or ()), shown)
     found += _tried(report, shown)
     found += session_lines(report.session)
@@ -77,9 +79,7 @@ def _figures(report: Report) -> Iterator[Line]:
     rows += _fidelity(accuracy)
     rows += [_latency(latency), *map(_shape, latency.shapes), ["weights", size(before), size(after), ratio]]
     style = _STYLES.get(accuracy.verdict, "")
-    kept = shipped(report)
-    said = "holds: what ships is float" if kept and kept.precision == "float" else contract(accuracy)
-    rows += [["contract", "", "", said]] if style else []
+    rows += [["contract", "", "", contract(accuracy)]] if style else []
     for row, block in zip(rows, blocks(rows, right=(1, 2)), strict=True):
         yield from (Line(line, style if row[0] == "contract" else "") for line in block)
 

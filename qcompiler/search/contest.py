@@ -25,10 +25,18 @@ class Contract:
     Attributes:
         limit: largest accepted loss.
         confidence: of each bound of the loss.
+        tries: plans that the same samples judge, of which one is picked. The bounds hold for all of them at once
+            (Bonferroni), so that the luckiest of many does not pass for a good one.
     """
 
     limit: Limit
     confidence: float
+    tries: int = 1
+
+    @property
+    def alpha(self) -> float:
+        """How often a bound may be wrong."""
+        return (1 - self.confidence) / self.tries
 
     def max_drop(self, evaluation: Evaluation) -> float | None:
         """The limit in the unit of the evaluation's loss; relative ones refer to the float model on these samples.
@@ -82,7 +90,7 @@ def contest(
     Raises:
         UsageError: the limit means nothing for the metric.
     """
-    looks = Looks(total, 1 - contract.confidence)
+    looks = Looks(total, contract.alpha)
     names, kept, alpha, seen = tuple(running), set(keep), looks.last, 0
     found: dict[str, list[Record]] = {name: [] for name in names}
     ended: dict[str, Result] = {}

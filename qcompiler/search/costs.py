@@ -9,29 +9,38 @@ What is moved to float is proposed by `placement` and by `solver`, and confirmed
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.analysis import NodeTime, Runner, SessionConfig, TimingCache, node_times_each
+from qcompiler.analysis.macs import count_macs
 from qcompiler.analysis.observe import observed
+from qcompiler.errors import DataError
+from qcompiler.quant import Site
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.groups import Group, groups_of, moved_with
-from qcompiler.search.placement import place
-from qcompiler.search.solver import Value
+from qcompiler.search.placement import BOUNDARY_NS, place
+from qcompiler.search.solver import FLOAT, Value
+from qcompiler.targets import Roofline
 
 Feed = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one group in one precision, and their noise (half the distance of quartiles, added as squares)."""
+    """Seconds of one group in one precision, and their noise (half the distance of quartiles, added as squares).
+
+    Where the size of the model is the objective, bytes take the place of seconds (`sized`).
+    """
 
     seconds: float
     noise: float = 0.0
@@ -47,6 +56,8 @@ class Costs:
         values: what passes between the groups.
         pairs: (a, b): if a is float, b must be float too.
         source: where the figures come from, for a person.
+        per_element: seconds to convert one number of a value.
+        unit: of the costs.
     """
 
     groups: tuple[Group, ...]
@@ -55,6 +66,15 @@ class Costs:
     values: tuple[Value, ...]
     pairs: tuple[tuple[str, str], ...]
     source: str = "measured"
+    per_element: float = BOUNDARY_NS * 1e-9
+    unit: Literal["seconds", "bytes"] = "seconds"
+
+    def said(self, name: str) -> str:
+        """Both costs of a group, for a person."""
+        sides = self.quantized[name].seconds, self.floating[name].seconds
+        scale, word = (1e6, "us") if self.unit == "seconds" else (1e-3, "kB")
+        first, second = (f"{scale * side:.0f}" if scale * side >= 10 else f"{scale * side:.2g}" for side in sides)
+        return f"{first} {word}, {second} {word} in float"
 
     @property
     def movable(self) -> tuple[Group, ...]:
@@ -94,6 +114,95 @@ def measured(
     )
 
 
+def modelled(prepared: ir.Model, candidate: Candidate, feed: Feed, roofline: Roofline) -> Costs:
+    """The costs of a candidate by its target's roofline, on inputs of the shapes of `feed`."""
+    groups = groups_of(prepared, candidate)
+    macs = count_macs(prepared).nodes
+    values = values_of(prepared, feed, {node.name: node.name for node in prepared.nodes})
+    moved: dict[str, int] = defaultdict(int)
+    for value in values:
+        for name in {value.producer, *value.readers} - {""}:
+            moved[name] += value.elements
+    nodes = {node.name: node for node in prepared.nodes}
+    bits = {site.tensor: plan.choice.qtype.bits for site, plan in candidate.plan.quantized() if plan.choice}
+
+    def seconds(group: Group, precision: str) -> Cost:
+        total = 0.0
+        for name in group.prepared:
+            stored = [t for t in nodes[name].inputs if isinstance(t, ir.Constant)]
+            weights = sum(math.prod(t.shape) for t in stored)
+            width = max((bits.get(t.name, 0) for t in stored), default=0) if precision != FLOAT else 0
+            width = width or roofline.bits["float"]
+            total += roofline.seconds(precision, macs.get(name, 0), moved[name], weights, width)
+        return Cost(total)
+
+    return Costs(
+        groups,
+        {group.name: seconds(group, group.precision) for group in groups},
+        {group.name: seconds(group, FLOAT) for group in groups},
+        tuple(values_of(prepared, feed, owner_by_node(groups))),
+        tuple(moved_with(groups, candidate.planned)),
+        f"modelled by a roofline, not measured ({roofline.source})",
+        roofline.conversion(),
+    )
+
+
+def sized(costs: Costs, candidate: Candidate) -> Costs:
+    """The same groups with the bytes of their weights as costs; conversions take none."""
+    nodes = {node.name: node for node in candidate.planned.nodes}
+    sites = candidate.plan.sites
+
+    def weights(group: Group, *, quantized: bool) -> Cost:
+        bits = 0
+        for name in group.planned:
+            for port, tensor in enumerate(nodes[name].inputs):
+                choice = sites[use].choice if (use := Site(tensor.name, name, port)) in sites else None
+                if isinstance(tensor, ir.Constant) and choice is not None:
+                    bits += math.prod(tensor.shape) * (choice.qtype.bits if quantized else 32)
+        return Cost(bits / 8)
+
+    return replace(
+        costs,
+        quantized={group.name: weights(group, quantized=True) for group in costs.groups},
+        floating={group.name: weights(group, quantized=False) for group in costs.groups},
+        per_element=0.0,
+        unit="bytes",
+    )
+
+
+def from_file(costs: Costs, path: Path) -> Costs:
+    """The costs with times from a device in place of those of this machine.
+
+    The file is JSON: for nodes, or for groups by name, milliseconds by precision, `float` one of them:
+    {"conv1": {"int8": 0.11, "float": 0.24}, ...}. Nodes that it does not name keep the times that they have.
+
+    Raises:
+        DataError: it cannot be read, is of another form, or names no node of the model.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        times = {str(k): {str(p): float(ms) / 1e3 for p, ms in v.items()} for k, v in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        hint = 'write {"NODE": {"int8": 0.11, "float": 0.24}, ...}, milliseconds'
+        raise DataError(f"holds no times: {error}", where=str(path), hint=hint) from error
+    if not all(math.isfinite(s) and s >= 0 for entry in times.values() for s in entry.values()):
+        raise DataError("holds a time that is negative or no number", where=str(path))
+
+    def replaced(group: Group, precision: str, before: Cost) -> Cost:
+        names = [n for n in dict.fromkeys((group.name, *group.prepared)) if precision in times.get(n, {})]
+        return Cost(sum(times[n][precision] for n in names)) if names else before
+
+    known = {name for group in costs.groups for name in (group.name, *group.prepared)}
+    if not known & times.keys():
+        raise DataError("names no quantized node of the model", where=str(path), hint="qcompile sensitivity lists them")
+    return replace(
+        costs,
+        quantized={g.name: replaced(g, g.precision, costs.quantized[g.name]) for g in costs.groups},
+        floating={g.name: replaced(g, FLOAT, costs.floating[g.name]) for g in costs.groups},
+        source=f"measured on a device ({path.name})",
+    )
+
+
 def unprofitable(costs: Costs, boundaries: Sequence[float]) -> list[dict[str, str]]:
     """Sets of nodes of the prepared graph that had better stay float, each node with the reason.
 
@@ -110,7 +219,7 @@ def unprofitable(costs: Costs, boundaries: Sequence[float]) -> list[dict[str, st
     sets = {place(integer, floating, costs.values, costs.pairs, boundary): None for boundary in boundaries}
 
     def reason(name: str) -> str:
-        return f"does not pay in integers ({1e6 * integer[name]:.0f} us, {1e6 * floating[name]:.0f} us in float)"
+        return f"does not pay in {movable[name].precision} ({costs.said(name)})"
 
     useful = (moved for moved in sets if moved and len(moved) < len(movable))
     return [{node: reason(name) for name in movable if name in moved for node in movable[name].prepared}

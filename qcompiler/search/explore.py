@@ -20,8 +20,6 @@ from qcompiler.search.costs import Costs
 from qcompiler.search.sensitivity import Sensitivity
 from qcompiler.search.solver import FLOAT, Option, predicted, solve
 
-BOUNDARY_US = 0.36e-3
-"""Microseconds for the conversion of one number (see `placement`)."""
 _STEP = 4.0
 _MICRO = 1e6
 
@@ -55,6 +53,11 @@ class Dial:
     costs: Costs
     found: Sequence[Sensitivity]
 
+    @property
+    def per_element(self) -> float:
+        """Microseconds to convert one number."""
+        return _MICRO * self.costs.per_element
+
     def choices(self) -> dict[str, dict[str, Option]]:
         """What the solver chooses from; cost in microseconds."""
         harm = {one.group.name: one.alone.total for one in self.found}
@@ -74,10 +77,10 @@ class Dial:
     def at(self, budget: float) -> Proposal | None:
         """The fastest plan under a budget; None where there is none."""
         choices = self.choices()
-        chosen = solve(choices, self.costs.values, self.costs.pairs, per_element=BOUNDARY_US, budget=budget)
+        chosen = solve(choices, self.costs.values, self.costs.pairs, per_element=self.per_element, budget=budget)
         if chosen is None:
             return None
-        result = predicted(choices, chosen, self.costs.values, BOUNDARY_US)
+        result = predicted(choices, chosen, self.costs.values, self.per_element)
         floats = frozenset(name for name, option in chosen.items() if option == FLOAT)
         return Proposal(floats, budget, result.cost, result.damage)
 
@@ -140,12 +143,9 @@ def reasons(dial: Dial, proposal: Proposal) -> Mapping[str, str]:
     for group in dial.costs.movable:
         if group.name not in proposal.floats:
             continue
-        quantized, floating = (
-            _MICRO * side[group.name].seconds for side in (dial.costs.quantized, dial.costs.floating)
-        )
-        times = f"{quantized:.0f} us, {floating:.0f} us in float"
-        one = harm.get(group.name)
-        if one is None or quantized >= floating:
+        pays = dial.costs.quantized[group.name].seconds < dial.costs.floating[group.name].seconds
+        one, times = harm.get(group.name), dial.costs.said(group.name)
+        if one is None or not pays:
             why = f"does not pay in {group.precision} ({times})"
         else:
             why = f"harms the outputs (alone {one.alone.sqnr_db:.1f} dB) more than it saves ({times})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,11 +68,13 @@ class Verdicts:
         outcomes: one for each candidate, in order.
         float_timing: of the model as given.
         choice: what to ship.
+        promise: what the choice was made under.
     """
 
     outcomes: tuple[Outcome, ...]
     float_timing: Timing | None
     choice: Choice
+    promise: Promise
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +91,8 @@ class First:
 def judge(
     original: ir.Model,
     candidates: Sequence[Candidate],
-    evaluations: Evaluations | None,
     *,
+    evaluations: Evaluations | None,
     config: SessionConfig,
     contract: Contract,
     insist: bool = False,
@@ -100,6 +102,7 @@ def judge(
     tell: Tell,
     cache: TimingCache | None = None,
     deadline: Deadline = NEVER,
+    smallest: bool = False,
 ) -> Verdicts:
     """Measures every candidate and chooses.
 
@@ -116,6 +119,7 @@ def judge(
         tell: called after every sample.
         cache: of the timings.
         deadline: of the search.
+        smallest: what counts is the size of the weights, not the time.
 
     Raises:
         ModelError: ONNX Runtime refuses a model.
@@ -154,8 +158,13 @@ def judge(
     if longest is None and contract.limit.promised:
         limit = contract.limit.amount
     promise = Promise(limit, contract.limit.stated, insist)
-    choice = choose([outcome.judged for outcome in outcomes], promise, floor)
-    return Verdicts(tuple(outcomes), timings.get("given"), choice)
+    figures = [outcome.judged for outcome in outcomes]
+    if smallest:
+        whole = original.weights_bytes()
+        sizes = [max(candidate.model.weights_bytes(), 1) for candidate in candidates]
+        figures = [replace(one, speedup=whole / size, noise=0.0) for one, size in zip(figures, sizes, strict=True)]
+    choice = choose(figures, promise, floor)
+    return Verdicts(tuple(outcomes), timings.get("given"), choice, promise)
 
 
 def judged_of(precision: str, result: Result | None, given: Timing | None, timing: Timing | None) -> Judged:
@@ -164,7 +173,7 @@ def judged_of(precision: str, result: Result | None, given: Timing | None, timin
     if result is not None:
         evaluation, loss = result.evaluation, result.loss
         fields |= {"drop": loss.drop, "ci_low": loss.ci_low, "ci_high": loss.ci_high}
-        fields |= {"agreement": evaluation.measure.against_float, "unit": evaluation.measure.unit}
+        fields |= {"agreement": evaluation.measure.bound == "share", "unit": evaluation.measure.unit}
         if evaluation.output_sqnr_db:
             worst = min(evaluation.output_sqnr_db, key=evaluation.output_sqnr_db.__getitem__)
             fields |= {"worst_output": worst, "worst_sqnr_db": evaluation.output_sqnr_db[worst]}

@@ -1,5 +1,6 @@
 """The shape of a target's description: types only."""
 
+from qcompiler.targets.roofline import Roofline
 from qcompiler.targets.spec import (
     REST,
     Activation,
@@ -28,6 +29,7 @@ __all__ = [
     "OpRule",
     "Operand",
     "Output",
+    "Roofline",
     "Same",
     "Scaled",
     "TargetSpec",

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from qcompiler import ir
 from qcompiler.errors import UsageError
 from qcompiler.quant import Precision, QSpec
+from qcompiler.targets.roofline import Roofline
 
 REST: Final = -1
 
@@ -141,6 +142,7 @@ class TargetSpec:
         concat_ratio: how much coarser the shared steps of a Concat may be than those of an operand.
         scans: precisions for which the extremes of every value are to be known, not of quantized ones alone.
         zero_points: codes may stand for zero that are not 0, where a model comes with such.
+        roofline: how fast it is, for choices that cannot be timed; None where this machine's times are the target's.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
@@ -158,6 +160,7 @@ class TargetSpec:
     int16_pairs: bool = False
     scans: frozenset[Precision] = field(default_factory=frozenset)
     zero_points: bool = True
+    roofline: Roofline | None = None
 
     @property
     def precisions(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qcompiler.report.macs import count_macs
+from qcompiler.analysis.macs import count_macs
 from tests.graphs import parse
 
 CASES = {

@@ -1,0 +1,104 @@
+"""Mixed precision in a whole compile: found where a candidate loses too much, and only there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import qcompiler
+from qcompiler import Recipe
+from qcompiler.report.record import Report
+from qcompiler.search import mix
+from qcompiler.search.costs import Costs
+from qcompiler.search.sensitivity import Sensitivity, corrupted
+
+CNN = Path(__file__).resolve().parents[2] / "models" / "digits_cnn"
+MODEL, DATA, EVAL = CNN / "model.onnx", str(CNN / "calibration.npz"), str(CNN / "evaluation.npz")
+STRICT = Recipe(precision="int8", samples=48, bench_seconds=0, sqnr_floor=46.0)
+
+
+def compiled(recipe: Recipe = STRICT, output: Path | None = None) -> Report:
+    return qcompiler.compile(MODEL, "onnxruntime", DATA, evaluation=DATA, recipe=recipe, output=output).report
+
+
+def test_a_candidate_that_is_good_enough_is_not_taken_apart() -> None:
+    report = compiled(replace(STRICT, sqnr_floor=5.0))
+    assert report.search == {} and report.target["shipped"] == "int8"
+
+
+def test_the_search_finds_a_mixed_plan_where_the_whole_one_is_broken(tmp_path: Path) -> None:
+    report = compiled(output=tmp_path / "out")
+    search = report.search
+    assert search["base"] == "int8" and "46" in search["why"] and "not measured" in search["times"]
+    shipped = next(line for line in report.candidates if line.shipped)
+    assert shipped.precision == "int8" and "nodes float" in shipped.method
+    assert shipped.worst_sqnr_db is not None and shipped.worst_sqnr_db >= 46.0
+    floats = [node for node in report.nodes if node.rule == "placement"]
+    assert floats and any("harms the outputs (alone" in node.reason for node in floats)
+    assert any(node.precision == "int8" for node in report.nodes)
+    damages = [group["damage"] for group in search["groups"]]
+    assert damages == sorted(damages, reverse=True)
+    assert [step["kept"] for step in search["steps"]].count(True) >= 1
+    assert len(search["steps"]) <= mix.ROUNDS["balanced"]
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        compiled(output=tmp_path / name)
+    for file in ("model.onnx", "plan.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_corrupted_sensitivities_make_it_slower_never_worse_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = mix.sensitivities
+
+    def wrong(*args: object, **options: object) -> tuple[Sensitivity, ...]:
+        found = real(*args, **options)  # type: ignore[arg-type]
+        return corrupted(found, [10.0 ** ((7 * i) % 9 - 4) for i in range(len(found))])
+
+    monkeypatch.setattr(mix, "sensitivities", wrong)
+    report = compiled()
+    shipped = next(line for line in report.candidates if line.shipped)
+    assert shipped.precision == "float" or (shipped.worst_sqnr_db or 0.0) >= 46.0
+    for line in report.candidates:
+        if line.precision != "float" and (line.worst_sqnr_db or 0.0) < 46.0:
+            assert line.reason.startswith("broken")
+
+
+def test_the_front_and_its_plans_are_written(tmp_path: Path) -> None:
+    report = compiled(replace(STRICT, pareto=True), tmp_path / "out")
+    front = json.loads((tmp_path / "out" / "pareto" / "front.json").read_text())
+    on_it = [line for line in report.candidates if line.front]
+    assert len(front["points"]) == len(on_it) >= 2
+    for point in front["points"]:
+        assert (tmp_path / "out" / "pareto" / point["plan"]).is_file()
+    names = {artifact.path for artifact in report.artifacts}
+    assert "pareto/front.json" in names
+    assert len(report.candidates) >= 2 + len(report.search["steps"])
+
+
+def test_size_can_be_the_objective() -> None:
+    report = compiled(replace(STRICT, optimize="size"))
+    assert any("kB" in node.reason for node in report.nodes if node.rule == "placement")
+    small = min(line.bytes for line in report.candidates if not line.reason.startswith(("broken", "set aside")))
+    assert next(line for line in report.candidates if line.shipped).bytes == small
+
+
+def test_times_of_a_device_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Costs] = []
+    real = mix.Dial
+
+    def spy(costs: Costs, found: object) -> object:
+        seen.append(costs)
+        return real(costs, found)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mix, "Dial", spy)
+    (tmp_path / "t.json").write_text(json.dumps({"/0/0.0/Conv": {"int8": 5.0, "float": 1.0}}))
+    report = compiled(replace(STRICT, latency=str(tmp_path / "t.json")))
+    assert report.search["times"] == "measured on a device (t.json)"
+    assert seen[0].quantized["/0/0.0/Conv"].seconds == pytest.approx(5e-3)
+    conv = next(node for node in report.nodes if node.name == "/0/0.0/Conv")
+    assert conv.reason == "does not pay in int8 (5000 us, 1000 us in float)"
