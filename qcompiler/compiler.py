@@ -129,12 +129,12 @@ def _compiled(
     given = dict(frontend.given)
     if recipe.ranges is not None:
         given = {**from_ranges(frontend.prepared, read_cache(Path(recipe.ranges))), **given}
+    first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
     drafter = Drafter(
         frontend.prepared, backend, recipe.keep_float, given,
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
-        algorithms=recipe.chosen,
+        algorithms=recipe.chosen, probe=first,
     )  # fmt: skip
-    first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
     seconds, deadline = recipe.bench_seconds if backend.host.indicative else 0.0, means.deadline

@@ -39,7 +39,7 @@ class Seen:
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
         return None
 
-    def channel_range(self, tensor: str) -> ChannelRange | None:
+    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
         return None
 
     @staticmethod

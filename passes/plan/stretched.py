@@ -8,7 +8,7 @@ See `passes/condition/equalize_depthwise.py`. Nothing is collected again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -24,8 +24,8 @@ from qcompiler.passes.plan.encode import Ranges
 class Statistics(Ranges, Protocol):
     """What is known of the graph before."""
 
-    def channel_range(self, tensor: str) -> ChannelRange | None:
-        """Extremes by channel."""
+    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
+        """Extremes by index of an axis."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class Stretched:
         stats: of the graph before.
         renamed: old name by new name.
         octaves: k_c by new name.
+        axes: channel axis by new name, where it is not 1.
     """
 
     stats: Statistics
     renamed: Mapping[str, str]
     octaves: Mapping[str, npt.NDArray[np.int64]]
+    axes: Mapping[str, int] = field(default_factory=dict)
 
     def histogram(self, tensor: str) -> Histogram:
         """See `Ranges`."""
@@ -50,11 +52,11 @@ class Stretched:
         """See `Ranges`."""
         if tensor not in self.renamed:
             return self.stats.channels(tensor, axis)
-        return self._both(tensor)[0] if axis == 1 else None
+        return self._both(tensor)[0] if axis == self.axes.get(tensor, 1) else None
 
     def _both(self, tensor: str) -> tuple[ChannelHistogram, Histogram]:
-        old, octaves = self.renamed[tensor], self.octaves[tensor]
-        channels, ends = self.stats.channels(old, 1), self.stats.channel_range(old)
+        old, octaves, axis = self.renamed[tensor], self.octaves[tensor], self.axes.get(tensor, 1)
+        channels, ends = self.stats.channels(old, axis), self.stats.channel_range(old, axis)
         if channels is None or ends is None:
             raise InternalError("a value was stretched without statistics", where=old)
         low, high = (np.ldexp(end, octaves.astype(np.int32)) for end in (ends.minimum, ends.maximum))

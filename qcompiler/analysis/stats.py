@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qcompiler.analysis.kinds import CHANNEL_RANGE, HISTOGRAM, ChannelHistogramKind, Kind, Packed
+from qcompiler.analysis.kinds import HISTOGRAM, ChannelHistogramKind, ChannelRangeKind, Kind, Packed
 from qcompiler.errors import DataError
 from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
@@ -104,12 +104,12 @@ class Stats(Mapping[str, TensorStats]):
         observer: ChannelHistogram = found.value(kind)
         return observer
 
-    def channel_range(self, tensor: str) -> ChannelRange | None:
-        """Extremes of a tensor by index of axis 1; None where they were not collected."""
-        found = self.tensors.get(tensor)
-        if found is None or CHANNEL_RANGE not in found.observers:
+    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
+        """Extremes of a tensor by index of an axis; None where they were not collected."""
+        found, kind = self.tensors.get(tensor), ChannelRangeKind(axis)
+        if found is None or kind not in found.observers:
             return None
-        observer: ChannelRange = found.value(CHANNEL_RANGE)
+        observer: ChannelRange = found.value(kind)
         return observer
 
     def value(self, tensor: str, kind: Kind) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,11 +150,18 @@ class ChannelHistogram:
         Args:
             histogram: of the same tensor.
         """
+        return self._average(*histogram.values_and_counts())
+
+    def mean_squares(self, histogram: Histogram) -> F64:
+        """Mean square of each channel, in the same way."""
         values, counts = histogram.values_and_counts()
+        return self._average(values, counts, 2)
+
+    def _average(self, values: npt.NDArray[Any], counts: npt.NDArray[Any], power: int = 1) -> F64:
         order = np.zeros(BINS_A_CHANNEL)
         held = np.zeros(BINS_A_CHANNEL)
         bins = _octave_of_exponent()[values.astype(np.float32).view(np.uint32) >> np.uint32(23)]
-        np.add.at(order, bins, values * counts)
+        np.add.at(order, bins, values.astype(np.float64) ** power * counts)
         np.add.at(held, bins, counts.astype(np.float64))
         sums = (self.counts * (order / np.maximum(held, 1))).sum(axis=1)
         return np.asarray(sums / np.maximum(self.counts.sum(axis=1), 1))

@@ -21,15 +21,24 @@ class Algorithms:
 
     Attributes:
         equalize_depthwise: channels in front of depthwise convolutions are stretched to one range.
+        equalize_layers: channels between layers are stretched where their readers gain.
         round_kernels: weights of a kernel are rounded so that their sum stays.
         correct_bias: biases take back the mean error of rounded weights.
+        clip_weights: ranges of weights are clipped where that makes their squared error less.
         adaround: weights are rounded so that the results of their layers are least off.
     """
 
     equalize_depthwise: bool = True
+    equalize_layers: bool = False
     round_kernels: bool = True
     correct_bias: bool = True
+    clip_weights: bool = False
     adaround: bool = False
+
+    @property
+    def sure(self) -> Algorithms:
+        """Those that are used without being tried on samples first."""
+        return replace(self, equalize_layers=False, clip_weights=False, adaround=False)
 
     def updated(self, changes: Mapping[str, bool]) -> Algorithms:
         """This choice with some algorithms switched.
@@ -53,8 +62,8 @@ def names() -> tuple[str, ...]:
 
 PRESETS: Mapping[str, Algorithms] = {
     "fast": Algorithms(),
-    "balanced": Algorithms(adaround=True),
-    "best": Algorithms(adaround=True),
+    "balanced": Algorithms(equalize_layers=True, adaround=True),
+    "best": Algorithms(equalize_layers=True, clip_weights=True, adaround=True),
 }
 
 

@@ -105,7 +105,8 @@ class Attempts:
         late = self.means.deadline.passed
         several = not method and self.method == "auto" and wanted and self.source is not None and not late
         methods = TRIED_METHODS if several else (method or self.method,)
-        candidates = [drafter.candidate(draft, self.stats, name, self.methods) for name in methods]
+        plain = replace(drafter, algorithms=drafter.algorithms.sure)
+        candidates = [plain.candidate(draft, self.stats, name, self.methods) for name in methods]
         if self.source is None or self.evaluations is None:
             return candidates[0]
         made = candidates[0]

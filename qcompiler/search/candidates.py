@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.analysis import CHANNEL_RANGE, HISTOGRAM, ChannelHistogramKind, Kind
+from qcompiler.analysis.kinds import ChannelRangeKind
 from qcompiler.backends.base import Backend
 from qcompiler.passes.condition.equalize_depthwise import EqualizeDepthwise, wanted_ranges
+from qcompiler.passes.condition.equalize_layers import EqualizeLayers, stretches
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
 from qcompiler.passes.plan.avoid_saturation import AvoidSaturation
+from qcompiler.passes.plan.clip_weights import ClipWeights
 from qcompiler.passes.plan.correct_bias import CorrectBias, corrected_by
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, Ranges, wanted
@@ -24,7 +28,9 @@ from qcompiler.passes.plan.stretched import Statistics, Stretched
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
+from qcompiler.rewrite import Refusal
 from qcompiler.search.algorithms import Algorithms
+from qcompiler.search.same_function import Feed, difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +111,7 @@ class Drafter:
         placed: nodes that stay float because that is faster, each with the reason; those that the target rewrote are
             passed over.
         algorithms: the accuracy algorithms to use.
+        probe: a feed on which rewrites are checked to change nothing; None makes one up.
     """
 
     prepared: ir.Model
@@ -115,6 +122,7 @@ class Drafter:
     instruments: tuple[Instrument, ...] = ()
     placed: Mapping[str, str] = field(default_factory=dict)
     algorithms: Algorithms = field(default_factory=Algorithms)
+    probe: Feed | None = None
 
     def draft(self, precision: Precision) -> Draft:
         """Chooses nodes and sites for a precision."""
@@ -158,17 +166,35 @@ class Drafter:
         if draft.precision in self.backend.spec.scans:
             floats = [t for node in self.prepared.nodes for t in node.outputs if t.name and t.dtype == np.float32]
             kinds = {**dict.fromkeys((t.name for t in [*self.prepared.inputs, *floats]), (HISTOGRAM,)), **kinds}
+        if self.algorithms.equalize_layers:
+            for place in stretches(draft.model, draft.plan):
+                if (name := place.tensor.name) in present:
+                    kinds[name] = (HISTOGRAM, ChannelHistogramKind(place.axis), ChannelRangeKind(place.axis))
         return kinds
 
     def equalized(self, draft: Draft, stats: Statistics) -> tuple[Draft, Ranges]:
         """The draft with channels stretched where that is for nothing, and its statistics."""
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
-        model, step = draft.model.copy(), EqualizeDepthwise(draft.plan, stats)
-        if not pipeline.graph(model, [step]):
-            return draft, stats
-        plan = self._planned(pipeline, model, draft.annotate)
-        found = replace(draft, model=model, plan=plan, trace=pipeline.trace)
-        return found, Stretched(stats, step.renamed, step.octaves)
+        found, renamed, octaves, axes = draft, dict[str, str](), dict[str, npt.NDArray[np.int64]](), dict[str, int]()
+        steps: list[EqualizeDepthwise | EqualizeLayers] = []
+        steps += [EqualizeDepthwise(draft.plan, stats)] if self.algorithms.equalize_depthwise else []
+        steps += [EqualizeLayers(draft.plan, stats)] if self.algorithms.equalize_layers else []
+        for step in steps:
+            model = found.model.copy()
+            if not pipeline.graph(model, [step]):
+                continue
+            reason = difference(found.model, model, self.probe)
+            if reason is not None:
+                pipeline.trace.records[-1].refusals.append(Refusal(step.name, "", f"taken back: {reason}"))
+                pipeline.trace.records[-1].changes = 0
+                continue
+            found = replace(found, model=model)
+            renamed, octaves = {**renamed, **step.renamed}, {**octaves, **step.octaves}
+            axes = {**axes, **(step.axes if isinstance(step, EqualizeLayers) else {})}
+        if found is draft:
+            return replace(draft, trace=pipeline.trace), stats
+        plan = self._planned(pipeline, found.model, draft.annotate)
+        return replace(found, plan=plan, trace=pipeline.trace), Stretched(stats, renamed, octaves, axes)
 
     def candidate(
         self,
@@ -187,7 +213,7 @@ class Drafter:
             rounding: passes that choose codes of weights, once scales are final.
         """
         stats: Ranges | None = known
-        if known is not None and self.algorithms.equalize_depthwise:
+        if known is not None:
             draft, stats = self.equalized(draft, known)
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
@@ -197,10 +223,11 @@ class Drafter:
             rounding = ()
         elif self.algorithms.round_kernels:
             rounding = (*rounding, RoundKernels())
+        clipping = [ClipWeights()] if self.algorithms.clip_weights else []
         correction = [CorrectBias(stats, draft.aliases)] if self.algorithms.correct_bias else []
         steps = [
-            Encode(stats, method, methods, draft.aliases), ShareConcat(self.backend.spec.concat_ratio), *pairs,
-            DeriveBias(), *rounding, *correction,
+            Encode(stats, method, methods, draft.aliases), ShareConcat(self.backend.spec.concat_ratio), *clipping,
+            *pairs, DeriveBias(), *rounding, *correction,
         ]  # fmt: skip
         plan = pipeline.plan(model, draft.plan, steps)
         legal = self.backend.legalise(plan, stats, draft.precision)

@@ -1,6 +1,6 @@
 """Algorithms that run the model: each is tried on a candidate and kept if the model's outputs come closer to float.
 
-    candidate -> adaround -> ... -> candidate
+    candidate -> equalize-layers -> clip-weights -> adaround -> candidate
 
 What is measured is the lowest SQNR of the outputs over samples spread evenly over the calibration data. A step that
 does not gain `GAIN` dB there is left out, and the trace says so. Rounding weights otherwise is tried only where it can
@@ -54,14 +54,38 @@ class Improver:
         self, drafter: Drafter, draft: Draft, base: Candidate, stats: Statistics | None, methods: Mapping[str, str]
     ) -> Candidate:
         """The candidate, or a better one made of the same draft."""
-        if not drafter.algorithms.adaround or drafter.backend.spec.int16_pairs:
+        wanted, using = drafter.algorithms, replace(drafter, algorithms=drafter.algorithms.sure)
+        if wanted.equalize_layers:
+            base, using = self._switched(using, draft, base, stats, methods, "equalize-layers")
+        if drafter.backend.spec.int16_pairs or not (wanted.clip_weights or wanted.adaround):
             return base
         layers = layers_of(base.planned, base.plan)
         if not layers or not self.weights_matter(base):
             return base
-        step = AdaRound(self._seen(base.planned, layers), centred=drafter.algorithms.correct_bias)
-        made = drafter.candidate(draft, stats, base.method, methods, (step,))
-        return self._better(base, replace(made, placed=base.placed), AdaRound.name)
+        if wanted.clip_weights:
+            base, using = self._switched(using, draft, base, stats, methods, "clip-weights")
+        if wanted.adaround:
+            step = AdaRound(self._seen(base.planned, layers_of(base.planned, base.plan)), centred=wanted.correct_bias)
+            made = using.candidate(draft, stats, base.method, methods, (step,))
+            base = self._better(base, made, AdaRound.name)
+        return base
+
+    def _switched(
+        self,
+        using: Drafter,
+        draft: Draft,
+        base: Candidate,
+        stats: Statistics | None,
+        methods: Mapping[str, str],
+        name: str,
+    ) -> tuple[Candidate, Drafter]:
+        """The better of a candidate and the same with one more algorithm, and what made it."""
+        more = replace(using, algorithms=using.algorithms.updated({name: True}))
+        made = more.candidate(draft, stats, base.method, methods)
+        if not any(record.name == name and record.changes for record in made.trace.records):
+            return base, using
+        better = self._better(base, made, name)
+        return better, more if better.model is made.model else using
 
     def weights_matter(self, base: Candidate) -> bool:
         """Whether rounded weights make a good part of a candidate's noise."""

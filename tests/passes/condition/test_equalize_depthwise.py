@@ -51,7 +51,7 @@ class Seen:
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
         return ChannelHistogram(axis).update(self.values[tensor])
 
-    def channel_range(self, tensor: str) -> ChannelRange | None:
+    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
         return ChannelRange(1).update(self.values[tensor]) if tensor in self.values else None
 
 
@@ -164,5 +164,5 @@ def test_a_candidate_has_less_noise_and_the_statistics_that_fit() -> None:
 class Hidden(Seen):
     """Statistics without extremes by channel."""
 
-    def channel_range(self, tensor: str) -> ChannelRange | None:
+    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
         return None

@@ -1,0 +1,206 @@
+"""Channels of a value stretched by powers of two between the layer that makes it and the layers that read it.
+
+    A -> [Relu, LeakyRelu, PRelu] -> B, C, ...      A: Conv, Gemm, LayerNormalization, RMSNormalization
+    A with weights and bias of channel c times 2^k_c,   B, C, ... with the weights that read channel c times 2^-k_c
+
+f(2^k x) = 2^k f(x) holds for these activations and for no stretch elsewhere: a Clip, HardSwish, Add or pool in between,
+another reader, or a value that is an output of the model, and the pair is left alone. k_c is chosen by the noise that
+it leaves (`numerics/migrate`), over all readers together.
+
+Never through an Add: the other operand would have to be stretched alike, and with it everything that it is made of.
+
+Source: see `numerics/migrate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompiler import ir
+from qcompiler.numerics.channel_histogram import ChannelHistogram
+from qcompiler.numerics.histogram import Histogram
+from qcompiler.numerics.migrate import octaves
+from qcompiler.numerics.observers import ChannelRange
+from qcompiler.pipeline import GraphPass, PassRecord
+from qcompiler.quant import QuantPlan, Site
+from qcompiler.rewrite import Refusal
+
+F64 = npt.NDArray[np.float64]
+HOMOGENEOUS = ("Relu", "LeakyRelu", "PRelu")
+
+
+class Seen(Protocol):
+    """The part of the statistics that this needs."""
+
+    def histogram(self, tensor: str) -> Histogram:
+        """Of a tensor."""
+
+    def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
+        """Whose values it holds."""
+
+    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
+        """Extremes by channel; None where they were not observed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A value that can be stretched.
+
+    Attributes:
+        tensor: the value.
+        axis: of its channels: 1, or -1 behind Gemm and normalizations.
+        maker: A.
+        ports: constants of A that make it: each with its axis of output channels.
+        readers: B, C, ...
+    """
+
+    tensor: ir.Tensor
+    axis: int
+    maker: ir.Node
+    ports: Mapping[int, int]
+    readers: tuple[ir.Node, ...]
+
+
+@dataclass(frozen=True)
+class EqualizeLayers(GraphPass):
+    """Stretches values that quantized layers read.
+
+    Attributes:
+        plan: says which nodes are quantized.
+        seen: statistics of the values, under the names that they have in the graph.
+        octaves, axes, renamed: filled by the pass: k_c, channel axis and old name, by the new name of each value.
+    """
+
+    name: ClassVar[str] = "equalize-layers"
+    plan: QuantPlan
+    seen: Seen
+    octaves: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    axes: dict[str, int] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, model: ir.Model, record: PassRecord) -> None:
+        """Rewrites the main graph; stretched values get new names, since they are others."""
+        edit = ir.Editor(model, model.graph)
+        for place in list(stretches(model, self.plan)):
+            name, weights = place.tensor.name, [by_input(node) for node in place.readers]
+            ends, held = self.seen.channel_range(name, place.axis), self.seen.channels(name, place.axis)
+            if ends is None or held is None or any(part.shape[0] != ends.minimum.size for part in weights):
+                reason = f"the channels of {name!r} were not observed"
+                record.refusals.append(Refusal(self.name, place.maker.name, reason))
+                continue
+            low, high = ends.minimum.astype(np.float64), ends.maximum.astype(np.float64)
+            found = octaves(low, high, held.mean_squares(self.seen.histogram(name)), weights)
+            if not found.any():
+                record.refusals.append(Refusal(self.name, place.maker.name, "no stretch makes its readers less noisy"))
+                continue
+            for port, axis in place.ports.items():
+                scale(edit, place.maker, port, axis, found)
+            for node in place.readers:
+                shrink(edit, node, found)
+            edit.rename(place.tensor, f"{name}_equalized")
+            self.renamed[place.tensor.name] = name
+            self.octaves[place.tensor.name], self.axes[place.tensor.name] = found, place.axis
+            record.changes += 1
+        if record.changes:
+            edit.drop_unused_constants()
+
+
+def stretches(model: ir.Model, plan: QuantPlan) -> Iterator[Stretch]:
+    """The values of the main graph that only quantized layers read, and that a layer makes."""
+    edit = ir.Editor(model, model.graph)
+    for node in model.nodes:
+        if node.domain or not node.outputs:
+            continue
+        ports, axis = makes(node)
+        if not ports or not all(fixed(node, port) for port in ports):
+            continue
+        value = node.outputs[0]
+        follower = edit.only_use(value)
+        if follower is not None and follower.op in HOMOGENEOUS and not follower.domain and plain(follower):
+            value = follower.outputs[0]
+        uses = edit.uses(value)
+        readers = tuple(use.node for use in uses if use.node is not None and use.port == 0)
+        if uses and len(readers) == len(uses) and all(reads(reader, axis, plan) for reader in readers):
+            found = Stretch(value, axis, node, ports, readers)
+            if not trained(found, plan):
+                yield found
+
+
+def makes(node: ir.Node) -> tuple[dict[int, int], int]:
+    """The constants whose channels are those of the result, each with its channel axis; and the result's axis."""
+    given = [port for port, tensor in enumerate(node.inputs) if tensor.name]
+    match node.op:
+        case "Conv":
+            return {port: 0 for port in given if port in (1, 2)}, 1
+        case "Gemm" if float(node.attrs.get("beta", 1.0)) == 1.0:
+            return {1: 0 if node.attrs.get("transB", 0) else 1, **({2: -1} if 2 in given else {})}, -1
+        case "LayerNormalization" | "RMSNormalization" if int(node.attrs.get("axis", -1)) == -1 and 1 in given:
+            return {port: 0 for port in given if port in (1, 2)}, -1
+    return {}, 1
+
+
+def reads(node: ir.Node, axis: int, plan: QuantPlan) -> bool:
+    """Whether a quantized layer sums over this axis of its first input with weights of its own."""
+    decision = plan.nodes.get(node.name)
+    if decision is None or decision.precision != "int8" or node.domain or not fixed(node, 1):
+        return False
+    if node.op == "Conv":
+        return axis == 1 and (int(node.attrs.get("group", 1)) == 1 or node.inputs[1].shape[1] > 1)
+    matrix = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transA", 0))
+    return matrix and axis == -1 and len(node.inputs[1].shape) == 2
+
+
+def fixed(node: ir.Node, port: int) -> bool:
+    """Whether an operand is a float32 constant with channels."""
+    tensor = node.inputs[port] if port < len(node.inputs) else None
+    return isinstance(tensor, ir.Constant) and tensor.dtype == np.float32 and len(tensor.shape) > 0
+
+
+def plain(node: ir.Node) -> bool:
+    """Whether an activation's slope, where it has one, is a constant: PRelu."""
+    return node.op != "PRelu" or isinstance(node.inputs[1], ir.Constant)
+
+
+def trained(place: Stretch, plan: QuantPlan) -> bool:
+    """Whether the model came with an encoding of the value, of one of its uses, or of a weight that would change."""
+    name = place.tensor.name
+    sites = [Site(name), *(Site(name, node.name, 0) for node in place.readers)]
+    sites += [Site(node.inputs[1].name, node.name, 1) for node in place.readers]
+    sites += [Site(place.maker.inputs[port].name, place.maker.name, port) for port in place.ports]
+    return any(site in plan.sites and plan.sites[site].encoding is not None for site in sites)
+
+
+def by_input(node: ir.Node) -> F64:
+    """Weights as (input channel, row, tap)."""
+    values = ir.array(node.inputs[1]).astype(np.float64)
+    if node.op != "Conv":
+        rows = values.T if node.op == "Gemm" and node.attrs.get("transB", 0) else values
+        return np.asarray(rows[:, :, None])
+    group = int(node.attrs.get("group", 1))
+    parts = values.reshape(group, -1, *values.shape[1:2], int(np.prod(values.shape[2:])))
+    return np.asarray(parts.transpose(0, 2, 1, 3).reshape(-1, parts.shape[1], parts.shape[3]))
+
+
+def scale(edit: ir.Editor, node: ir.Node, port: int, axis: int, k: npt.NDArray[np.int64]) -> None:
+    """Multiplies a constant by 2^k along an axis."""
+    values = ir.array(node.inputs[port])
+    form = [-1 if i == axis % values.ndim else 1 for i in range(values.ndim)]
+    scaled = np.ldexp(values, k.reshape(form).astype(np.int32)).astype(np.float32)
+    edit.set_input(node, port, edit.constant(f"{node.inputs[port].name}_equalized", scaled))
+
+
+def shrink(edit: ir.Editor, node: ir.Node, k: npt.NDArray[np.int64]) -> None:
+    """Multiplies the weights that read channel c by 2^-k_c."""
+    if node.op != "Conv":
+        scale(edit, node, 1, 1 if node.op == "Gemm" and node.attrs.get("transB", 0) else 0, -k)
+        return
+    values, group = ir.array(node.inputs[1]), int(node.attrs.get("group", 1))
+    mine = np.repeat(k.reshape(group, -1), values.shape[0] // group, axis=0)
+    factor = -mine.reshape(*mine.shape, *[1] * (values.ndim - 2))
+    scaled = np.ldexp(values, factor.astype(np.int32)).astype(np.float32)
+    edit.set_input(node, 1, edit.constant(f"{node.inputs[1].name}_equalized", scaled))
