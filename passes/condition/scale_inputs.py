@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.numerics.awq import scaled_moments, search
-from qcompiler.numerics.block_range import least_squares
+from qcompiler.numerics.block_range import COARSE, least_squares
 from qcompiler.passes.plan.encode_blocks import as_rows, block_size, blocked, levels
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import QSpec, QuantPlan
@@ -53,7 +53,7 @@ class ScaleInputs(GraphPass):
         for name, tensor in {t.name: t for node in model.nodes for t in node.outputs if t.name}.items():
             if name not in self.moments or not any((node.name, 1) in specs for node in tensor.outputs):
                 continue
-            users = edit.uses(tensor)
+            users = [use for use in edit.uses(tensor) if use.node is None or use.node.op != "Shape"]
             taken = [specs.get((use.node.name, 1)) if use.node is not None and use.port == 0 else None for use in users]
             reason = None if all(taken) else f"{name!r} has readers that do not take scales"
             reason = reason or _closed(edit, tensor)
@@ -77,7 +77,7 @@ class ScaleInputs(GraphPass):
         spec = layers[0][1]
         grid, size = levels(spec), block_size(spec)
         weights = [as_rows(ir.array(node.inputs[1]), own) for node, own in layers]
-        return search(weights, moments, lambda w, h: least_squares(w, grid, size, np.diag(h)).nearest(w))
+        return search(weights, moments, lambda w, h: least_squares(w, grid, size, np.diag(h), COARSE).nearest(w))
 
     @staticmethod
     def _scale(edit: ir.Editor, tensor: ir.Tensor, layers: list[tuple[ir.Node, QSpec]], s: F32) -> None:

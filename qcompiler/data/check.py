@@ -78,9 +78,19 @@ def check_type(dtype: np.dtype[Any], info: InputInfo, where: str) -> None:
     )
 
 
+def empty_cache(shape: tuple[int, ...], info: InputInfo) -> bool:
+    """Whether these are the keys or values of no tokens yet: rank 3 or more, nothing along a dynamic axis behind 0."""
+    dims = info.shape or ()
+    if not 3 <= len(shape) == len(dims):
+        return False
+    return all(
+        got or (axis and not isinstance(want, int)) for axis, (got, want) in enumerate(zip(shape, dims, strict=True))
+    )
+
+
 def check_shape(shape: tuple[int, ...], info: InputInfo, where: str, symbols: dict[str, tuple[int, str]]) -> None:
     """DataError unless `shape` fits; `symbols` collects {symbolic size: (value, input that set it)} of one sample."""
-    if 0 in shape:
+    if 0 in shape and not empty_cache(shape, info):
         raise DataError(f"input {info.name!r} is empty: its shape is {shape_text(shape)}", where=where)
     if info.shape is None:
         return

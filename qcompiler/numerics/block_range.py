@@ -27,6 +27,8 @@ F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 
 SHRINK = tuple(np.linspace(1.0, 0.6, 21).tolist())
+COARSE = (1.0, 0.9, 0.8)
+"""For comparing weights with each other, where the last percent of an error does not matter."""
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -71,7 +73,11 @@ def extremes(weight: F32, levels: Levels, size: int) -> BlockGrid:
 
 
 def least_squares(
-    weight: F32, levels: Levels, size: int, importance: npt.NDArray[np.floating] | None = None
+    weight: F32,
+    levels: Levels,
+    size: int,
+    importance: npt.NDArray[np.floating] | None = None,
+    shrink: tuple[float, ...] = SHRINK,
 ) -> BlockGrid:
     """The grid with the least weighted squared error.
 
@@ -80,6 +86,7 @@ def least_squares(
         levels: what codes stand for.
         size: values in a block.
         importance: (K,), not negative; where it is None or all zero, all inputs count alike.
+        shrink: the factors on the extremes to try.
     """
     blocks = in_blocks(weight, size)
     if importance is None or not np.any(importance):
@@ -88,7 +95,7 @@ def least_squares(
     matters = in_blocks(np.asarray(importance / mean, np.float32)[None], size)
     matters = matters + np.float32(1e-6)  # inputs that were never seen still count for a little
     best: F32 | None = None
-    for scale, zero in _candidates(blocks, levels, SHRINK):
+    for scale, zero in _candidates(blocks, levels, shrink):
         near = levels.nearest(blocks, scale[..., None], zero[..., None])
         cost = _cost(blocks, near, matters)
         for s, c in ((scale, cost), _refitted(blocks, near, matters, levels, scale, zero)):

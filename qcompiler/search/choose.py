@@ -17,15 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qcompiler.search.promise import Judged, Promise, Verdict, breakage, set_aside, verdict
+from qcompiler.search.promise import FOR_SIZE, Judged, Promise, Verdict, breakage, set_aside, verdict
 
 NEARLY_EQUAL = 1.05
 CLEAN = 20.0
 WORTH_ACCURACY = 1.15
 FLOAT_NOISE = 0.02
-
-FOR_SIZE = frozenset({"w4"})
-"""Precisions that are tried only when asked for by name, for the size of the model; they need not be faster."""
 
 
 @dataclass(frozen=True)

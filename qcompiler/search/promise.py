@@ -21,6 +21,11 @@ NEAR = 10.0
 Verdict = Literal["holds", "broken", "undecided", "informative", "not measured"]
 
 
+FOR_SIZE = frozenset({"w4"})
+"""Precisions that are tried only when asked for by name, for the size of the model: they need not be faster, and differ
+from float more often than others do; the floor of the signal-to-noise ratio alone says that they are broken."""
+
+
 @dataclass(frozen=True)
 class Promise:
     """What the loss may be.
@@ -83,6 +88,8 @@ def breakage(judged: Judged, promise: Promise, floor: float) -> str | None:
 def collapse(judged: Judged) -> str | None:
     """What nobody wants, whatever was promised."""
     if judged.drop is None or judged.unit != "share" or (judged.agreement and (judged.worst_sqnr_db or 0.0) >= NEAR):
+        return None
+    if judged.agreement and judged.precision in FOR_SIZE:
         return None
     limit = AGREEMENT_COLLAPSE if judged.agreement else COLLAPSE
     return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if surely(judged) > limit else None

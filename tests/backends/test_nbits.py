@@ -188,3 +188,21 @@ def test_a_whole_compile_with_data(tmp_path: Path) -> None:
     wanted = run(model, samples)[0]
     lost = {m: np.square(run(r.model, samples)[0] - wanted).sum() for m, r in results.items()}
     assert lost["auto"] < lost["rtn"]
+
+
+def test_our_language_model_keeps_its_words_in_4_bits(tmp_path: Path) -> None:
+    """The whole way, with a cache of keys and values and one copy of the embedding; one pass over a few samples."""
+    folder = Path(__file__).parents[2] / "models/docs_llama"
+    for part, rows in (("calibration", 8), ("evaluation", 6)):
+        with np.load(folder / f"{part}.npz") as archive:
+            np.savez(tmp_path / f"{part}.npz", **{name: values[:rows] for name, values in archive.items()})
+    result = compiler.compile(
+        folder / "model.onnx", "onnxruntime", str(tmp_path / "calibration.npz"),
+        evaluation=str(tmp_path / "evaluation.npz"),
+        recipe=Recipe("w4", weight_method="awq", bench_seconds=0, metric="perplexity", options={"block": 128}),
+    )  # fmt: skip
+    accuracy, size = result.report.accuracy, result.report.size
+    assert result.exit_status in (0, 4)
+    assert 15 < accuracy.float < 22 and accuracy.quantized < 1.1 * accuracy.float
+    assert size["quantized_bytes"] < size["float_bytes"] / 5
+    assert sum(node.op == "MatMulNBits" for node in result.model.nodes) == 43

@@ -1,0 +1,142 @@
+"""What bits cost a language model: perplexity by method, bits and block, beside ONNX Runtime's own quantizer.
+
+    python -m benchmarks.language_models MODEL CALIBRATION.npz EVALUATION.npz [--bits 4] [--block 32]
+                                         [--methods rtn,gptq] [--peer] [--speed] [--symmetric] [--json FILE]
+
+Layers alone are quantized, tables stay float, so that both sides store the same; products are computed in float32
+(accuracy level 0) unless `--level` says otherwise. `--peer` needs the package onnx_ir, which ONNX Runtime's quantizer
+imports. `--speed` times steps of one token, in turns, and says the median of each and of the ratio to the peer's file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+Feed = dict[str, np.ndarray]
+
+
+def session(path: Path) -> ort.InferenceSession:
+    """One thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def samples(path: Path) -> list[Feed]:
+    """Batches of one."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    return [{name: values[row : row + 1] for name, values in arrays.items()} for row in range(len(arrays["input_ids"]))]
+
+
+def judge(path: Path, reference: Path, data: list[Feed]) -> dict[str, float]:
+    """Perplexity, share of equal next tokens, and mean KL from the float model."""
+    runs, floats = session(path), session(reference)
+    names = [tensor.name for tensor in runs.get_inputs()]
+    loss, same, divergence, count = 0.0, 0, 0.0, 0
+    for sample in data:
+        feed = {name: sample[name] for name in names}
+        ours, theirs = (logarithms(s.run(None, feed)[0]) for s in (runs, floats))
+        labels = sample.get("labels")
+        if labels is None:
+            ours, theirs, labels = ours[:, :-1], theirs[:, :-1], sample["input_ids"][:, 1:]
+        loss -= float(np.take_along_axis(ours, labels[..., None], 2).sum())
+        same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+        divergence += float((np.exp(theirs) * (theirs - ours)).sum())
+        count += labels.size
+    return {"perplexity": float(np.exp(loss / count)), "agreement": same / count, "kl": divergence / count}
+
+
+def logarithms(logits: np.ndarray) -> np.ndarray:
+    """log softmax in float64."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(-1, keepdims=True)
+    return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
+
+
+def ours(model: Path, data: Path, folder: Path, method: str, options: dict[str, Any]) -> Path:
+    """Our file."""
+    from qcompiler import compiler
+    from qcompiler.recipe import Recipe
+
+    recipe = Recipe(precision="w4", weight_method=method, bench_seconds=0, options=options, sqnr_floor=-100)
+    target = folder / f"{method}-{'-'.join(map(str, options.values()))}"
+    compiler.compile(model, "onnxruntime", str(data), output=target, recipe=recipe)
+    return target / "model.onnx"
+
+
+def peer(model: Path, folder: Path, bits: int, block: int, symmetric: bool, level: int) -> Path:
+    """The file of ONNX Runtime's MatMulNBitsQuantizer, by rounding to nearest."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+
+    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=symmetric, accuracy_level=level, bits=bits)
+    quantizer = MatMulNBitsQuantizer(onnx.load(model), algo_config=config)
+    quantizer.process()
+    target = folder / f"peer-{bits}-{block}-{symmetric}-{level}.onnx"
+    quantizer.model.save_model_to_file(str(target), False)
+    return target
+
+
+def one_token(paths: dict[str, Path], data: list[Feed], past: int, rounds: int = 60) -> dict[str, float]:
+    """Median milliseconds of a step of one token behind `past` others; the files in turns."""
+    runs = {name: session(path) for name, path in paths.items()}
+    times: dict[str, list[float]] = {name: [] for name in paths}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            feed = {}
+            for tensor in run.get_inputs():
+                value = data[0][tensor.name]
+                if "past" in tensor.name:
+                    value = np.zeros((*value.shape[:2], past, value.shape[3]), value.dtype)
+                feed[tensor.name] = value[:, :1] if tensor.name == "input_ids" else value
+            start = time.perf_counter()
+            run.run(None, feed)
+            times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(some)) * 1e3 for name, some in times.items()}
+
+
+def main() -> None:
+    """Prints a line for each file."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path)
+    parser.add_argument("calibration", type=Path)
+    parser.add_argument("evaluation", type=Path)
+    for name, kind, default in (("bits", int, 4), ("block", int, 32), ("level", int, 0), ("past", int, 64)):
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    parser.add_argument("--methods", default="rtn,mse,hqq,awq,gptq,auto")
+    parser.add_argument("--json", type=Path)
+    for name in ("peer", "speed", "symmetric"):
+        parser.add_argument(f"--{name}", action="store_true")
+    given = parser.parse_args()
+    data, found = samples(given.evaluation), {}
+    options = {
+        "bits": given.bits, "block": given.block, "table_bits": 0, "symmetric": given.symmetric,
+        "accuracy_level": given.level,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder, files = Path(name), {"float": given.model}
+        if given.peer:
+            files["peer"] = peer(given.model, folder, given.bits, given.block, given.symmetric, given.level)
+        for method in filter(None, given.methods.split(",")):
+            files[method] = ours(given.model, given.calibration, folder, method, options)
+        speeds = one_token(files, data, given.past) if given.speed else {}
+        for method, path in files.items():
+            figures = judge(path, given.model, data) | {"bytes": float(path.stat().st_size)}
+            figures |= {"ms": speeds[method]} if speeds else {}
+            found[method] = figures
+            print(method, " ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(vars(given) | {"found": found}, default=str, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
