@@ -89,7 +89,7 @@ def collapse(judged: Judged) -> str | None:
     """What nobody wants, whatever was promised."""
     if judged.drop is None or judged.unit != "share" or (judged.agreement and (judged.worst_sqnr_db or 0.0) >= NEAR):
         return None
-    if judged.agreement and judged.precision in FOR_SIZE:
+    if judged.precision in FOR_SIZE:
         return None
     limit = AGREEMENT_COLLAPSE if judged.agreement else COLLAPSE
     return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if surely(judged) > limit else None
