@@ -21,6 +21,13 @@ def not_depthwise(node: ir.Node) -> str | None:
     return None
 
 
+def wide_enough(node: ir.Node) -> str | None:
+    """Tensor cores take 16 channels and more; what is padded to that gains nothing, and first layers lose most."""
+    rows, columns = node.inputs[1].shape[:2]
+    few = min(int(rows), int(columns) * int(node.attrs.get("group", 1)))
+    return f"Conv {node.name!r} has {few} channels, under {SMALLEST}: no tensor cores" if few < SMALLEST else None
+
+
 def plain_gemm(node: ir.Node) -> str | None:
     """Factors and a transposed input would need arithmetic on the quantized operands."""
     if any(float(node.attrs.get(name, 1.0)) != 1.0 for name in ("alpha", "beta")) or node.attrs.get("transA", 0):

@@ -20,6 +20,7 @@ from qcompiler.backends.tensorrt.conditions import (
     not_split,
     plain_gemm,
     skip_at,
+    wide_enough,
 )
 from qcompiler.backends.tensorrt.variants import GPUS, Gpu
 from qcompiler.quant import PerAxis, PerBlock, PerTensor, Precision, QSpec
@@ -44,7 +45,7 @@ def eight_bits(name: Precision, x: Activation, w: Weight, *, conv: bool, attenti
     rules = (
         OpRule(
             "conv", ("Conv",), {0: x, 1: w}, Float(), "section 1: Conv; 3.1: conv kernels",
-            conditions=(not_depthwise, *turing), computes=name,
+            conditions=(not_depthwise, wide_enough, *turing), computes=name,
         ),
         OpRule("gemm", ("Gemm",), {0: x, 1: w}, Float(), "section 1: MatMul, Gemm; 3.1",
                conditions=(plain_gemm, matrix), computes=name),

@@ -101,9 +101,8 @@ def centred(encoding: Encoding, *, constant: bool) -> Encoding | None:
         return replace(encoding, spec=replace(encoding.spec, symmetric=True))
     if constant:
         return None
-    amax = max(-encoding.range[0], encoding.range[1])
     spec = replace(encoding.spec, symmetric=True)
-    scale = np.asarray(amax / spec.high, np.float32)
+    scale = np.asarray(largest(encoding) / spec.high, np.float32)
     return replace(encoding, spec=spec, scale=scale, zero_point=np.zeros((), np.int32))
 
 
@@ -117,11 +116,17 @@ def same_grid(one: Encoding | None, other: Encoding) -> bool:
     )
 
 
+def largest(encoding: Encoding) -> float:
+    """The largest |x| of a grid; of a symmetric one its upper end, as the lower one has a code more."""
+    low, high = encoding.range
+    return max(-low, high) if encoding.zero_point.any() else high
+
+
 def as_float(encoding: Encoding, spec: QSpec) -> Encoding | None:
     """The range of an activation's integer grid on a grid of floats."""
     if encoding.scale.ndim:
         return None
-    scale = rounded_scale(choose_scale(max(-encoding.range[0], encoding.range[1]), high=spec.qtype.high), spec.scale)
+    scale = rounded_scale(choose_scale(largest(encoding), high=spec.qtype.high), spec.scale)
     return replace(encoding, spec=spec, scale=scale, zero_point=np.zeros((), np.int32))
 
 
