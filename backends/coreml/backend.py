@@ -23,6 +23,8 @@ from qcompiler.targets import TargetSpec
 
 AUTO = ("w8", "fp16")
 """What `auto` tries: smaller at no known cost on any unit; int8 activations and 4 bits are for who asks."""
+INT8 = (("session.qdqisint8allowed", "1"),)
+"""Without it ONNX Runtime on x86 turns int8 into uint8, and 1.31 then refuses some graphs."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class CoreMl:
         said = (
             "no time on this machine says anything of an Apple device; what the table quantizes is shipped if accurate"
         )
-        return Host(f"speed for {self.variant} is not measured: {said}", indicative=False)
+        return Host(f"speed for {self.variant} is not measured: {said}", False, INT8)
 
     @property
     def version(self) -> str:

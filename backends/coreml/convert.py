@@ -64,7 +64,7 @@ def convert(model: ir.Model, settings: Settings, wishes: Interface) -> Converted
         UsageError: open dimensions without bounds.
     """
     ct = coremltools()
-    program = Program(settings.os, half=settings.half, fused=settings.fused)
+    program = Program(settings.os, half=settings.half, keep=settings.keep, fused=settings.fused)
     outer = {tensor.name: program.names(tensor.name) for tensor in [*model.inputs, *model.outputs]}
     dims = symbolic(model, wishes)
     given = {t.name: placeholder(t, dims[t.name], outer[t.name]) for t in model.inputs}

@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Compare every tensor that the models A and B both have, on the same samples, worst signal-to-noise ratio first.
 
-    A is the reference. A and B are ONNX files, or folders that qcompile wrote.
+    A is the reference. A and B are ONNX files, or folders that qcompile wrote; B may be a Core ML package, which is
+    read back and evaluated.
 
     \b
       qcompile compare model.onnx out --data calib.npz

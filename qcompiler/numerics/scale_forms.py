@@ -2,7 +2,8 @@
 
     f32     as they are
     f16     the nearest float16; as they are where one of them is no normal float16, which would cost digits
-    half    the nearest float16, subnormal ones too: for targets that store no other
+    half    the nearest float16, for targets that store no other; where one of them is a normal float16, smaller ones
+            become the least normal one: steps then are finer than elsewhere in the tensor, if coarser than wished
     pow2    2^ceil(log2 s)
     e8m0    the same, from 2^-126 to 2^127 (OCP Microscaling Formats 1.0, scale type)
     e4m3    e4m3(s / g) * g, at least one step: FP8 numbers with one float32 factor g = max(s) / 448 for all
@@ -33,7 +34,8 @@ def rounded_scale(scale: F32, form: str) -> F32:
         case "f16":
             return np.asarray(scale.astype(np.float16), np.float32) if fits_half(scale) else scale
         case "half":
-            held = np.clip(scale, _F16_LEAST, _F16_HIGH).astype(np.float16)
+            least = _F16_NORMAL if np.max(scale, initial=0.0) >= _F16_NORMAL else _F16_LEAST
+            held = np.clip(scale, least, _F16_HIGH).astype(np.float16)
             return np.asarray(held, np.float32)
         case "pow2" | "e8m0":
             mantissa, exponent = np.frexp(scale)

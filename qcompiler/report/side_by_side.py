@@ -53,11 +53,43 @@ def infos(model: ir.Model) -> list[InputInfo]:
 
 # ---- compare
 def compared(a: Path, b: Path, data: str, samples: int, progress: Progress) -> Comparison:
-    """Every tensor of both models, under the session options of each, on one thread; errors as `compare`."""
+    """Every tensor of both models, under the session options of each, on one thread; errors as `compare`.
+
+    Where B is a Core ML package, or a folder with one, what was saved is evaluated.
+    """
+    package = package_in(b)
+    if package is not None:
+        return beside_package(a, package, data, samples, progress)
     reference, other = ir.load(model_file(a)), ir.load(model_file(b))
     source = open_source(data, infos(reference), limit=samples)
     return compare(
         reference, other, source, config=config_at(a, reference, 1), other_config=config_at(b, other, 1),
+        progress=lambda done, total: progress("compare", done, total),
+    )  # fmt: skip
+
+
+def package_in(path: Path) -> Path | None:
+    """A Core ML package, or the one in an output folder."""
+    if path.suffix == ".mlpackage":
+        return path
+    return next(iter(sorted(path.glob("*.mlpackage"))), None) if path.is_dir() else None
+
+
+def beside_package(a: Path, package: Path, data: str, samples: int, progress: Progress) -> Comparison:
+    """Every float value of A that a Core ML package has, too, under its name in ONNX.
+
+    Raises:
+        MissingExtraError: coremltools is not installed.
+        ModelError, DataError: a model cannot be loaded or run.
+    """
+    from qcompiler.backends.coreml.evaluate import Package
+    from qcompiler.backends.coreml.verify import NAMES, read_names
+    from qcompiler.backends.coreml.verify import compared as beside
+
+    reference, names = ir.load(model_file(a)), read_names(package.parent / NAMES)
+    source = open_source(data, infos(reference), limit=samples)
+    return beside(
+        reference, Package.load(package), names, source, samples=samples,
         progress=lambda done, total: progress("compare", done, total),
     )  # fmt: skip
 

@@ -24,6 +24,10 @@ Array = npt.NDArray[Any]
 MASK = -6.0e4
 """What -infinity and masks like it become: finite in float16, and far under any logit."""
 HALF_MAX = 65504.0
+UNBOUNDED = 1e30
+"""Numbers from here on stand for infinity."""
+MASKING = frozenset({"Add", "Sub", "Where", "Max", "ConstantOfShape"})
+"""Where a very negative constant closes something."""
 
 
 class Refused(Exception):
@@ -40,6 +44,7 @@ class Program:
         values: MIL value by name of the ONNX tensor.
         owner: name of the ONNX node by name of the MIL operation made for it.
         half: float32 values will be float16, so constants must fit it.
+        keep: nodes that stay float32 all the same.
         notes: what a reader should know.
         fused: lowers attention to the operator of iOS 18.
     """
@@ -49,6 +54,7 @@ class Program:
     values: dict[str, Var] = field(default_factory=dict)
     owner: dict[str, str] = field(default_factory=dict)
     half: bool = False
+    keep: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
     fused: bool = True
 
@@ -160,9 +166,13 @@ class Scope:
         return builder().const(val=array if array.ndim else array[()], name=name)
 
     def within_half(self, array: Array, hint: str) -> Array:
-        """Masks and infinities as values that float16 holds."""
+        """Masks and infinities as values that float16 holds; coremltools keeps other large constants in float32."""
+        if self.node.name in self.program.keep:
+            return array
         with np.errstate(invalid="ignore"):
-            beyond = np.abs(array) > HALF_MAX
+            beyond = np.abs(array) >= UNBOUNDED
+            if self.node.op in MASKING:
+                beyond |= array < -HALF_MAX
         if not beyond.any():
             return array
         self.program.notes.append(
