@@ -73,6 +73,7 @@ class Job:
         ranges: dynamic inputs with their bounds, as given: "min:opt:max" by name.
         folder: an empty folder; what is written to it is shipped.
         tell: told the stage, how much is done, and how much there is.
+        others: the same at other fixed shapes, with the same weights.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Job:
     ranges: Mapping[str, str]
     folder: Path
     tell: Callable[[str, int, int | None], None]
+    others: Sequence[ir.Model] = ()
 
 
 class Backend(Protocol):

@@ -118,6 +118,7 @@ def _compiled(
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
     frontend = front(Path(model), recipe.fixed_shapes, dump, backend.spec.lacks)
+    elsewhere = [front(Path(model), shapes, lacks=backend.spec.lacks).prepared for shapes in recipe.other_shapes]
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     if means.folder is not None:
@@ -191,7 +192,7 @@ def _compiled(
             Job(
                 frontend.path.stem, frontend.original, shipped.planned, shipped.model, shipped.plan, shipped.precision,
                 attempts.stats, judged_on, tuned.config, feeds[0] if seconds else None, recipe.shape_ranges, folder,
-                tell,
+                tell, [drafter.reshaped(other, shipped, attempts.stats, recipe.methods) for other in elsewhere],
             )
         )  # fmt: skip
         report = assemble(
@@ -276,6 +277,8 @@ def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
     if recipe.precision not in spec.precisions:
         hint = f"known: {', '.join(spec.precisions)}"
         raise UsageError(f"target {spec.name!r} has no precision {recipe.precision!r}", where="--precision", hint=hint)
+    if recipe.other_shapes and not spec.several_shapes:
+        raise UsageError(f"target {spec.name!r} takes one set of shapes", where="--shape", hint="give each name once")
     if recipe.max_drop.promised and not known:
         raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
 

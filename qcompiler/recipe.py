@@ -35,6 +35,8 @@ from qcompiler.search.algorithms import Algorithms, chosen
 from qcompiler.search.deadline import seconds_of
 from qcompiler.search.limit import UNSTATED, Limit
 
+ALSO = ";"
+"""Between the values of a shape that is given more than once."""
 WEIGHT_METHODS = ("auto", "rtn", "mse", "hqq", "gptq", "awq")
 OBJECTIVES = ("latency", "size")
 METHODS = ("auto", "minmax", "percentile", "entropy", "mse")
@@ -59,7 +61,8 @@ class Recipe:
         metric: a name of `analysis.ask`, or `package.module:callable`; else what labels and outputs suggest.
         samples: how many calibration samples to use at most; None takes all.
         shapes: values of dynamic dimensions, or whole shapes of inputs; one with colons bounds an input that stays
-            dynamic, for targets that take bounds.
+            dynamic, for targets that take bounds; several with ";" between are compiled side by side, for targets that
+            take several.
         sqnr_floor: a result with an output whose signal-to-noise ratio is under this many dB is broken.
         bench_seconds: time to spend on measuring latency, about; 0 measures nothing and trusts the table.
         bench_shapes: shapes of the inputs that latency is measured on, each "batch=8,seq=128" or "x=1x128"; none stands
@@ -112,8 +115,15 @@ class Recipe:
 
     @property
     def fixed_shapes(self) -> dict[str, str]:
-        """The shapes that are not bounds."""
-        return {name: value for name, value in self.shapes.items() if ":" not in value}
+        """The shapes that are not bounds, the first of each."""
+        return {name: value.split(ALSO)[0] for name, value in self.shapes.items() if ":" not in value}
+
+    @property
+    def other_shapes(self) -> list[dict[str, str]]:
+        """The further sets of shapes, where some were given more than once; a name given less often keeps its last."""
+        given = {name: value.split(ALSO) for name, value in self.shapes.items() if ":" not in value}
+        sets = max(map(len, given.values()), default=1)
+        return [{name: values[min(i, len(values) - 1)] for name, values in given.items()} for i in range(1, sets)]
 
     @property
     def shape_ranges(self) -> dict[str, str]:
@@ -216,7 +226,10 @@ def shapes(value: Any) -> dict[str, str]:
     wrong = [entry for entry in value if "=" not in str(entry)]
     if wrong:
         raise UsageError(f"{wrong[0]!r} is not NAME=VALUE", where="shape", hint="for instance batch=1")
-    return dict(str(entry).split("=", 1) for entry in value)
+    found: dict[str, str] = {}
+    for name, text in (str(entry).split("=", 1) for entry in value):
+        found[name] = f"{found[name]}{ALSO}{text}" if name in found else text
+    return found
 
 
 ON = {"on": True, "true": True, "off": False, "false": False}

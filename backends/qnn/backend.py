@@ -39,6 +39,7 @@ class Qnn:
         allow: patterns of nodes that may run on the CPU, or in float16 against the plan.
         a16: patterns of nodes that get 16-bit activations in precision mixed.
         embed: one ONNX file that holds the binary.
+        blocks: w4a16 stores matrices of products with a scale for each block of a column.
     """
 
     variant: str = "sm8650"
@@ -46,6 +47,7 @@ class Qnn:
     allow: tuple[str, ...] = ()
     a16: tuple[str, ...] = ()
     embed: bool = False
+    blocks: bool = False
 
     def __post_init__(self) -> None:
         if self.emulate < 0:
@@ -64,7 +66,7 @@ class Qnn:
     @property
     def spec(self) -> TargetSpec:
         """The table for the lowest architecture."""
-        return table(self.arch, named(self.a16) if self.a16 else None)
+        return table(self.arch, named(self.a16) if self.a16 else None, self.blocks)
 
     @property
     def host(self) -> Host:
@@ -125,7 +127,14 @@ class Qnn:
         return compare(reference, model, samples, self.socs[0], tell)
 
     def build(self, job: Job) -> Conformance:
-        """See `gate`."""
+        """See `gate`.
+
+        Raises:
+            UsageError: several shapes do not go with several chips, or into the ONNX file.
+        """
+        if job.others and (self.embed or len(self.socs) > 1):
+            what = "--embed" if self.embed else "several chips"
+            raise UsageError(f"several shapes share a binary file, which does not go with {what}", where="--shape")
         return gate(job, Settings(self.socs, embed=self.embed), emulate=self.emulate, allow=self.allow)
 
 

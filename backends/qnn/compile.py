@@ -44,8 +44,14 @@ class Settings:
     embed: bool = False
     optimize: int = 3
 
-    def request(self, model: Path, context: Path | None, trace: Path | None, *, strict: bool = True) -> Request:
-        """A compile for all chips; with `context` it leaves a context binary, with `trace` an operator trace."""
+    def request(
+        self, model: Path, context: Path | None, trace: Path | None, *, strict: bool = True, share: str = ""
+    ) -> Request:
+        """A compile for all chips; with `context` it leaves a context binary, with `trace` an operator trace.
+
+        Args:
+            share: "first" or "last" of several graphs that share one binary.
+        """
         options = {
             "soc_model": ",".join(str(soc.number) for soc in self.socs),
             "htp_graph_finalization_optimization_mode": str(self.optimize),
@@ -56,6 +62,9 @@ class Settings:
         if context is not None:
             entries |= {"ep.context_enable": "1", "ep.context_file_path": str(context)}
             entries |= {"ep.context_embed_mode": "1" if self.embed else "0"}
+        if share:
+            entries |= {"ep.share_ep_contexts": "1"}
+            entries |= {"ep.stop_share_ep_contexts": "1"} if share == "last" else {}
         return {"task": "compile", "model": str(model), "options": options, "entries": entries}
 
 
@@ -108,6 +117,25 @@ def compiled(model: ir.Model, settings: Settings, folder: Path, work: Path) -> C
     return replace(found, turned=turned)
 
 
+def shared(models: Sequence[ir.Model], settings: Settings, folder: Path, work: Path) -> str:
+    """Contexts of several graphs in one binary, which holds their weights once; why not, in the library's words."""
+    work.mkdir(parents=True)
+    remove(folder)
+    requests = []
+    for number, model in enumerate(models):
+        file = work / f"{number}.onnx"
+        ir.save(model, file)
+        share = "last" if number == len(models) - 1 else "first"
+        requests.append(settings.request(file, folder / context_name(number), None, share=share))
+    answers = ask(requests, work / "ask")
+    return next((last_line(answer) for answer in answers if not answer.ok), "")
+
+
+def context_name(number: int) -> str:
+    """The context of a set of shapes; the first is that of the samples."""
+    return CONTEXT if not number else f"model_{number + 1}_ctx.onnx"
+
+
 def once(model: ir.Model, settings: Settings, folder: Path, work: Path) -> Compiled:
     """One strict compile; where it is refused, who is in the way."""
     work.mkdir(parents=True)
@@ -143,10 +171,10 @@ def lenient(model: ir.Model, settings: Settings, folder: Path, work: Path) -> No
 
 def remove(folder: Path) -> None:
     """A context that is there already would be taken as it is."""
-    for file in folder.glob(f"{Path(CONTEXT).stem}*"):
+    for file in folder.glob("model*_ctx*"):
         file.unlink()
 
 
 def binaries(folder: Path) -> Sequence[Path]:
     """The files of the context."""
-    return sorted(folder.glob(f"{Path(CONTEXT).stem}*"))
+    return sorted(folder.glob("model*_ctx*"))

@@ -53,6 +53,19 @@ def matrix_weight(node: ir.Node) -> str | None:
     return None if len(weight.shape) == 2 else f"weight {weight.name!r} has rank {len(weight.shape)}"
 
 
+def whole_blocks(size: int) -> Condition:
+    """The condition that a column of a constant matrix divides into blocks."""
+
+    def divides(node: ir.Node) -> str | None:
+        """A constant second operand of rank 2 whose columns divide into blocks."""
+        reason, weight = matrix_weight(node), node.inputs[1]
+        if reason is None and weight.shape[0] % size:
+            reason = f"columns of {weight.name!r} have {weight.shape[0]} values, which blocks of {size} do not divide"
+        return reason
+
+    return divides
+
+
 def whole_norm(node: ir.Node) -> str | None:
     """Scale and bias are constants, along the last axis."""
     if len(node.inputs) < 3 or not node.inputs[2].name:

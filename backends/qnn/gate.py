@@ -8,7 +8,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from qcompiler import ir
 from qcompiler.backends.base import Job
 from qcompiler.backends.conformance import Conformance, Fallback
 from qcompiler.backends.qnn import legal
-from qcompiler.backends.qnn.compile import CONTEXT, Compiled, Settings, binaries, compiled
+from qcompiler.backends.qnn.compile import CONTEXT, Compiled, Settings, binaries, compiled, shared
 from qcompiler.backends.qnn.emulate import Emulation, Values, check, emulated, outputs_of
 from qcompiler.backends.qnn.encodings import to_aimet
+from qcompiler.backends.qnn.float16 import Float16Islands
 from qcompiler.backends.qnn.runtime import versions
 from qcompiler.backends.qnn.samples import write_samples
+from qcompiler.backends.qnn.spec import FLOAT_KERNELS
 from qcompiler.backends.qnn.trace import FILE, GRID, Trace
+from qcompiler.pipeline import Pipeline
 from qcompiler.quant import NodePlan
 
 MODEL, ENCODINGS, MANIFEST = "model.qdq.onnx", "model.encodings.json", "manifest.json"
@@ -31,13 +34,13 @@ ISLAND = "rule 7: without a Q and DQ that fit the operator computes in float16"
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What the backend made of a model."""
+    """What the backend made of a model; `apart` says why several shapes do not share a binary."""
 
     compiled: Compiled
     emulations: Sequence[Emulation] = ()
     compatibility: str = ""
     bytes: int = 0
-    notes: list[str] = field(default_factory=list)
+    apart: str = ""
 
 
 def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) -> Conformance:
@@ -53,6 +56,7 @@ def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) 
         return unchecked(job, f"nothing was compiled: {known}")
     with tempfile.TemporaryDirectory() as work:
         job.tell("compile", 0, None)
+        apart = ""
         made = compiled(job.model, settings, job.folder, Path(work) / "compile")
         if made.turned:
             ir.save(made.model, job.folder / MODEL)
@@ -68,8 +72,13 @@ def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) 
                 checks = {} if error else check(got, wanted, real)
                 emulations.append(Emulation(soc, checks, len(got), seconds, error))
         keep_trace(Path(work), job.folder)
+        if made.ok and job.others:
+            others = [turned_alike(other, made.turned) for other in job.others]
+            for number, other in enumerate(others, 2):
+                ir.save(other, job.folder / f"model_{number}.qdq.onnx")
+            apart = shared([made.model, *others], settings, job.folder, Path(work) / "shared")
     size = sum(file.stat().st_size for file in binaries(job.folder))
-    outcome = Outcome(made, emulations, compatibility(job.folder / CONTEXT), size)
+    outcome = Outcome(made, emulations, compatibility(job.folder / CONTEXT), size, apart)
     write_manifest(job.folder, settings, known, outcome)
     return conformance(job, settings, outcome, allow)
 
@@ -77,6 +86,13 @@ def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) 
 def first(job: Job, count: int) -> list[Values]:
     """The first samples."""
     return [] if job.samples is None else [dict(sample.feed) for sample in itertools.islice(iter(job.samples), count)]
+
+
+def turned_alike(model: ir.Model, turned: Mapping[str, str]) -> ir.Model:
+    """The model at another shape with the same nodes in float16."""
+    if turned:
+        Pipeline().graph(model, [Float16Islands(frozenset(turned))])
+    return model
 
 
 def keep_trace(work: Path, folder: Path) -> None:
@@ -103,7 +119,7 @@ def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str
     nodes = {node.name: node for node in made.model.all_nodes() if node.op not in GRID}
     islands = [name for name in trace.islands if nodes[name].op != "Cast"]
     quantized = any(True for _ in job.plan.quantized())
-    unplanned = [name for name in islands if quantized and planned(plan, name) and name not in made.turned]
+    unplanned = [name for name in islands if quantized and against(plan, name) and name not in made.turned]
     unplanned = [name for name in unplanned if not allowed(name, allow)]
     fallback = [Fallback(name, "CPU", why) for name, why in made.refused.items() if not allowed(name, allow)]
     failures = legal.failures(settings.socs, islands if made.ok else ())
@@ -111,6 +127,8 @@ def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str
         failures.append(f"float16 where integers were planned: {legal.shown(unplanned)} ({ISLAND})")
     if not made.ok and (fallback or not made.refused):
         failures.append(f"the strict compile is refused{because(made)}")
+    if outcome.apart:
+        failures.append(f"several shapes do not go into one binary: {outcome.apart}")
     bits = 16 if any(decision.choice.qtype.bits == 16 for _, decision in job.plan.quantized() if decision.choice) else 8
     for emulation in outcome.emulations:
         failures += emulation.failures(bits)
@@ -156,6 +174,11 @@ def planned(plan: Mapping[str, NodePlan], name: str) -> bool:
     return name in plan and plan[name].precision != "float"
 
 
+def against(plan: Mapping[str, NodePlan], name: str) -> bool:
+    """Whether a node that computes in float16 was planned otherwise."""
+    return planned(plan, name) and plan[name].rule not in FLOAT_KERNELS
+
+
 def allowed(name: str, patterns: Iterable[str]) -> bool:
     """Whether the user lets a node run where it runs."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -176,7 +199,7 @@ def facts(
         "binary_bytes": outcome.bytes,
         "converts": list(trace.converts),
         "borders": list(trace.borders),
-        "islands": [{"node": name, "op": nodes[name].op, "planned": not planned(plan, name)} for name in islands],
+        "islands": [{"node": name, "op": nodes[name].op, "planned": not against(plan, name)} for name in islands],
         "nodes": [placed(node, plan, trace, islands, outcome.compiled) for node in nodes.values()],
         "emulation": [emulation_facts(emulation) for emulation in outcome.emulations],
     }

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from qcompiler.backends.qnn import conditions as only
 from qcompiler.backends.qnn.socs import FLOAT16, SIGNED16, SOCS
-from qcompiler.quant import PerAxis, PerTensor, Precision, QSpec
+from qcompiler.quant import PerAxis, PerBlock, PerTensor, Precision, QSpec
 from qcompiler.quant.qtype import INT4, INT8, INT16, UINT8, UINT16
 from qcompiler.targets import (
     REST,
@@ -39,6 +39,10 @@ U8, U16 = QSpec(UINT8, PerTensor()), QSpec(UINT16, PerTensor())
 S16 = QSpec(INT16, PerTensor(), symmetric=True)
 S8_CHANNEL, S8_TENSOR = QSpec(INT8, PerAxis(0), symmetric=True), QSpec(INT8, PerTensor(), symmetric=True)
 S4_CHANNEL = QSpec(INT4, PerAxis(0), symmetric=True)
+BLOCK = 32
+S4_BLOCK = QSpec(INT4, PerBlock(0, BLOCK), symmetric=True)
+FLOAT_KERNELS = frozenset({"matmul-blocks"})
+"""Rules whose kernel takes integers apart and computes in float16."""
 GAMMA = Activation((U8,))
 
 Names = tuple[str, ...]
@@ -72,12 +76,14 @@ class Kinds:
         value: activations.
         second: the second operand of a product of two activations.
         weight: of Conv and of matrices, best first.
+        blocks: matrices of products have a scale for each block of a column.
     """
 
     name: Precision
     value: QSpec
     second: QSpec
     weight: tuple[QSpec, ...]
+    blocks: bool = False
 
     @property
     def wide(self) -> bool:
@@ -85,11 +91,13 @@ class Kinds:
         return self.value.qtype.bits == 16
 
 
-def kinds(precision: Precision, arch: int) -> Kinds:
-    """Of w8a8, w8a16, w4a8 or w4a16."""
+def kinds(precision: Precision, arch: int, blocks: bool = False) -> Kinds:
+    """Of w8a8, w8a16, w4a8 or w4a16; `blocks` where they are wished."""
     value = U16 if precision.endswith("a16") else U8
     second = S16 if value is U16 and arch >= SIGNED16 else value
-    return Kinds(precision, value, second, (S4_CHANNEL if precision.startswith("w4") else S8_CHANNEL,))
+    narrow = precision.startswith("w4")
+    blocks = blocks and narrow and value is U16 and arch >= FLOAT16
+    return Kinds(precision, value, second, (S4_CHANNEL if narrow else S8_CHANNEL,), blocks)
 
 
 def rules(kind: Kinds) -> tuple[OpRule, ...]:
@@ -138,7 +146,13 @@ def rules(kind: Kinds) -> tuple[OpRule, ...]:
         rule("lrn", ("LRN",), {0: x}, x, "section 2.2: taken with 8 bits, refused with 16"),
     )
     wide = (rule("running-sum", ("CumSum",), {0: x}, x, "section 3: right with 16 bits, wrong with 8"),)
-    return (*both, *(wide if kind.wide else narrow))
+    blocks = (
+        rule(
+            "matmul-blocks", ("MatMul",), {0: x, 1: Weight((S4_BLOCK,))}, x,
+            "section 2.1: 68 dB where one scale for each column gives 63; a float16 kernel", only.whole_blocks(BLOCK),
+        ),
+    )  # fmt: skip
+    return (*(blocks if kind.blocks else ()), *both, *(wide if kind.wide else narrow))
 
 
 def matched(table: tuple[OpRule, ...], chosen: Condition) -> tuple[OpRule, ...]:
@@ -175,14 +189,15 @@ SUMMARY = "Qualcomm Hexagon (HTP) through ONNX Runtime's QNN provider: context b
 VARIANTS = MappingProxyType({soc.name: str(soc) for soc in SOCS.values()})
 
 
-def table(arch: int, chosen: Condition | None = None) -> TargetSpec:
+def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> TargetSpec:
     """The table for an architecture.
 
     Args:
         arch: 68 stands for v68.
         chosen: None for the nodes that `mixed` gives 16-bit activations; by default no node.
+        blocks: w4a16 stores matrices of products by blocks.
     """
-    schemes = {name: rules(kinds(name, arch)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
+    schemes = {name: rules(kinds(name, arch, blocks)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
     wide = matched(schemes["w8a16"], chosen or only.nothing)
     schemes |= {"mixed": (*wide, *schemes["w8a8"]), "fp16": ()}
     recasts = frozenset({"fp16"})
@@ -191,5 +206,5 @@ def table(arch: int, chosen: Condition | None = None) -> TargetSpec:
         recasts = frozenset()
     return TargetSpec(
         name="qnn", summary=SUMMARY, variants=VARIANTS, schemes=MappingProxyType(schemes), float_rules=FLOAT_RULES,
-        needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=LACKS,
+        needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=LACKS, several_shapes=True,
     )  # fmt: skip

@@ -1,8 +1,9 @@
 """What the provider made of a graph, read from its operator trace (`qnn_op_trace.json`), in terms of our nodes.
 
 A node with its DequantizeLinear and QuantizeLinear becomes one QNN operator, whose sources name all three. An operator
-made of a node alone, without Q and DQ, computes in float16: an island. The Quantize and Dequantize operators on its
-shores are those that stand elsewhere than at inputs and outputs of the graph.
+made of a node alone, without Q and DQ, computes in float16, and so does a node that became Dequantize or Quantize
+besides: an island. The Quantize and Dequantize operators on its shores are those that stand elsewhere than at inputs and
+outputs of the graph.
 docs: QNN fact sheet, rule 7 and section 2.5.
 """
 
@@ -78,7 +79,7 @@ def understood(data: Mapping[str, Any], model: ir.Model) -> Trace:
         for node in nodes:
             if node.op not in GRID:
                 made.setdefault(node.name, []).append(kind)
-                if alone and computes_float(node):
+                if (alone or kind in BORDER) and computes_float(node):
                     lone[node.name] = None
     refused = {ours(entry["node_name"]): str(entry["reason"]) for entry in data["unsupported_nodes"]}
     return Trace(

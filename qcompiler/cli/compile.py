@@ -76,6 +76,9 @@ if TYPE_CHECKING:
 @options.of_target(
     "--a16", multiple=True, metavar="PATTERN", help="qnn: nodes with 16-bit activations in precision mixed; repeatable."
 )
+@options.of_target(
+    "--blocks", is_flag=True, help="qnn: int4 weights of MatMul by blocks of 32, w4a16; a float16 kernel."
+)
 @options.of_target("--embed", is_flag=True, help="qnn: one ONNX file that holds the binary.")
 @options.of_target("--bits", type=int, metavar="N", help="onnxruntime, w4: bits of a weight, 2, 4 or 8.  [default: 4]")
 @options.of_target(

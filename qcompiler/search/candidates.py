@@ -235,6 +235,15 @@ class Drafter:
         simulated = self.backend.simulate(model)
         return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace, simulated=simulated)
 
+    def reshaped(
+        self, prepared: ir.Model, shipped: Candidate, known: Statistics | None, methods: Mapping[str, str]
+    ) -> ir.Model:
+        """What ships, for the model as prepared at other shapes: the same decisions from the same statistics."""
+        drafter = replace(self, prepared=prepared)
+        if shipped.precision == "float":
+            return drafter.floating(prepared)[0].model
+        return drafter.candidate(drafter.draft(shipped.precision), known, shipped.method, methods).model
+
     def floating(self, original: ir.Model) -> tuple[Candidate, Candidate]:
         """The prepared model in the target's forms, and the model as given: for where nothing quantized is better."""
         pipeline, model = Pipeline(instruments=self.instruments), self.prepared.copy()

@@ -143,6 +143,7 @@ class TargetSpec:
         scans: precisions for which the extremes of every value are to be known, not of quantized ones alone.
         zero_points: codes may stand for zero that are not 0, where a model comes with such.
         roofline: how fast it is, for choices that cannot be timed; None where this machine's times are the target's.
+        several_shapes: a model is compiled for several sets of fixed shapes that share its weights.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
     """
 
@@ -161,6 +162,7 @@ class TargetSpec:
     scans: frozenset[Precision] = field(default_factory=frozenset)
     zero_points: bool = True
     roofline: Roofline | None = None
+    several_shapes: bool = False
 
     @property
     def precisions(self) -> tuple[str, ...]:
