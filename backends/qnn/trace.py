@@ -2,7 +2,7 @@
 
 A node with its DequantizeLinear and QuantizeLinear becomes one QNN operator, whose sources name all three. An operator
 made of a node alone, without Q and DQ, computes in float16, and so does a node that became Dequantize or Quantize
-besides: an island. The Quantize and Dequantize operators on its shores are those that stand elsewhere than at inputs and
+besides: an island. Quantize and Dequantize operators on its shores are those that stand elsewhere than at inputs and
 outputs of the graph.
 docs: QNN fact sheet, rule 7 and section 2.5.
 """
