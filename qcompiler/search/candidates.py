@@ -25,6 +25,7 @@ from qcompiler.passes.plan.importance import importance
 from qcompiler.passes.plan.round_kernels import RoundKernels
 from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.plan.stretched import Statistics, Stretched
+from qcompiler.passes.plan.take_codes import TakeCodes
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
@@ -242,7 +243,8 @@ class Drafter:
         drafter = replace(self, prepared=prepared)
         if shipped.precision == "float":
             return drafter.floating(prepared)[0].model
-        return drafter.candidate(drafter.draft(shipped.precision), known, shipped.method, methods).model
+        draft, codes = drafter.draft(shipped.precision), (TakeCodes(shipped.plan),)
+        return drafter.candidate(draft, known, shipped.method, methods, codes).model
 
     def floating(self, original: ir.Model) -> tuple[Candidate, Candidate]:
         """The prepared model in the target's forms, and the model as given: for where nothing quantized is better."""
