@@ -153,7 +153,7 @@ def run_command(page: Path, command: Command) -> bool:
     if not command.text.startswith("qcompile "):
         return False
     words = command.words
-    compiles = "--target" in words and words[0] != "calibrate" and "--bench-seconds" not in words
+    compiles = "--target" in words and words[0] not in ("calibrate", "compare") and "--bench-seconds" not in words
     result = CliRunner().invoke(main, [*words, *(NO_TIMING if compiles else ())])
     where = f"{page.name}:{command.line}: {command.text}"
     assert result.exit_code == command.status, f"{where}\nstatus {result.exit_code}\n{result.output}"
