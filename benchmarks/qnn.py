@@ -130,7 +130,8 @@ def measured(row: Row, file: Path, soc: str, emulate: int, work: Path) -> Path |
     context = work / "context"
     context.mkdir()
     made = once(model, Settings(chip), context, work / "compile")
-    row.partitions, row.islands = made.trace.partitions, list(made.trace.islands)
+    casts = {node.name for node in model.all_nodes() if node.op == "Cast"}
+    row.partitions, row.islands = made.trace.partitions, [name for name in made.trace.islands if name not in casts]
     row.bytes = sum(path.stat().st_size for path in context.iterdir())
     if not made.ok:
         row.error = f"refused: {'; '.join(list(made.refused)[:3]) or made.error}"[:160]
