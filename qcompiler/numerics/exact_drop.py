@@ -36,7 +36,7 @@ Numbers = npt.NDArray[np.int64]
 SPENT_ON_NUISANCE = 1 / 50
 REACH = 7.5
 STEPS = 40
-TOLERANCE = 1e-6
+TOLERANCE = 1e-7
 
 
 def share_bounds(count: int, total: int, alpha: float) -> tuple[float, float]:
@@ -59,7 +59,7 @@ def upper_bound(lost: int, gained: int, total: int, alpha: float) -> float:
     """Least drop such that it and greater ones are refuted, rounded up to `TOLERANCE`."""
     check(lost, gained, total, alpha)
     low, high = (lost - gained) / total, 1.0
-    while high - low > TOLERANCE * max(1e-3, abs(low)):
+    while high - low > TOLERANCE:
         middle = (low + high) / 2
         low, high = (low, middle) if refuted(lost, gained, total, middle, alpha) else (middle, high)
     return high

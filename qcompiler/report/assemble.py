@@ -149,19 +149,19 @@ def accuracy(outcome: Outcome, verdicts: Verdicts, contract: Contract) -> Accura
 
 
 def accuracy_notes(outcome: Outcome, verdicts: Verdicts, contract: Contract) -> list[str]:
-    """A limit that nobody asked for fails nothing, so it warns."""
+    """Why fewer samples were judged than there are; and a limit that nobody asked for fails nothing, so it warns."""
     result, limit = outcome.result, contract.limit
-    if limit.stated or result is None or result.max_drop is None:
+    if result is None or result.max_drop is None:
         return []
+    seen = plural(result.evaluation.samples, "sample")
+    said = [f"evaluation stopped after {seen}: the verdict was clear"] if result.early else []
     match verdicts.choice.verdict:
-        case "undecided":
+        case "undecided" if not limit.stated:
             more = f"about {result.needed} would do" if result.needed else "no number of them would do"
-            return [
-                f"{plural(result.evaluation.samples, 'sample')} cannot show that the loss is within {limit}: {more}"
-            ]
-        case "broken":
-            return [f"the loss is more than {limit}; --max-drop says what is allowed"]
-    return []
+            said.append(f"{seen} cannot show that the loss is within {limit}: {more}")
+        case "broken" if not limit.stated:
+            said.append(f"the loss is more than {limit}; --max-drop says what is allowed")
+    return said
 
 
 def latency(
