@@ -110,14 +110,15 @@ def _parse(path: Path) -> Stats:
     if meta["schema"] != SCHEMA:
         raise DataError(f"has schema {meta['schema']}, this version reads {SCHEMA}", hint=HINT)
     tensors: dict[str, TensorStats] = {}
-    for number, entry in enumerate(meta["tensors"]):
-        observers: dict[Kind, Packed] = {}
-        for item in entry["observers"]:
-            this = kind(item["kind"], item["options"])
-            observers[this] = {key: members[_member(number, this, key)].whole() for key in item["arrays"]}
-            this.unpack(observers[this])
-        shape = entry["shape"]
-        dims = None if shape is None else tuple(None if dim is None else int(dim) for dim in shape)
-        tensors[str(entry["name"])] = TensorStats(dims, int(entry["elements"]), observers)
+    with zipfile.ZipFile(path) as archive:
+        for number, entry in enumerate(meta["tensors"]):
+            observers: dict[Kind, Packed] = {}
+            for item in entry["observers"]:
+                this = kind(item["kind"], item["options"])
+                observers[this] = {key: members[_member(number, this, key)].whole(archive) for key in item["arrays"]}
+                this.unpack(observers[this])
+            shape = entry["shape"]
+            dims = None if shape is None else tuple(None if dim is None else int(dim) for dim in shape)
+            tensors[str(entry["name"])] = TensorStats(dims, int(entry["elements"]), observers)
     unseen = {str(name): str(why) for name, why in meta["unseen"].items()}
     return Stats(str(meta["model"]), int(meta["samples"]), tensors, unseen)

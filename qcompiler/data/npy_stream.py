@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -49,16 +49,16 @@ class NpyMember:
             for _ in range(self.shape[0] // rows):
                 yield self._read(stream, (rows, *self.shape[1:]))
 
-    def whole(self) -> Array:
-        """The array."""
-        with self._values() as stream:
+    def whole(self, opened: zipfile.ZipFile | None = None) -> Array:
+        """The array; `opened` is the archive, where it is open already (opening it reads its whole directory)."""
+        with self._values(opened) as stream:
             return self._read(stream, self.shape)
 
     @contextmanager
-    def _values(self) -> Iterator[IO[bytes]]:
+    def _values(self, opened: zipfile.ZipFile | None = None) -> Iterator[IO[bytes]]:
         with reading(self.where):
-            archive = zipfile.ZipFile(self.archive)
-        with archive:
+            archive = opened or zipfile.ZipFile(self.archive)
+        with archive if opened is None else nullcontext():
             with reading(self.where):
                 info = archive.getinfo(f"{self.name}.npy")
                 stream = archive.open(info)
