@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from benchmarks import light
+from benchmarks import coverage, light
 from benchmarks.speed import best_peer, table
 from benchmarks.timing import latencies, pinned
 from qcompiler import ir
@@ -78,3 +78,10 @@ def test_a_network_of_the_onnx_package_gets_constant_weights_and_runs(tmp_path: 
     assert len(graph.input) == 1 and "ConstantOfShape" not in {node.op_type for node in graph.node}
     (output,) = ort.InferenceSession(path).run(None, light.feeds("squeezenet", 1)[0])
     assert np.isfinite(output).all()
+
+
+def test_the_table_of_coverage_counts_what_is_right() -> None:
+    assert coverage.hits(50, 0.0, 0.0, 20) == (1.0, 1.0)
+    assert min(coverage.agreement(60, 0.05, 300)) >= 0.92
+    assert min(coverage.stopped(0.3, 0.0, 20)) >= 0.8
+    assert min(coverage.drawn(20, "normal", 40)) >= 0.8

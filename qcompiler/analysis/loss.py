@@ -4,9 +4,9 @@
     share     agreement with float: exact, from the number of disagreements (`exact_drop`)
     draws     anything else: samples drawn again (`bootstrap`)
 
-Both bounds are one-sided: each alone is wrong with probability alpha at most. Where a share that is not made of hits
-was the same for all of n samples, drawing them again shows nothing; what was never seen can still be true of 1 -
-alpha^(1/n) of all samples, each of which may lose all there is.
+Both bounds are one-sided: each alone is wrong with probability alpha at most. Where k of n samples differ, and k is too
+few for drawing them again to show anything, a share that is not made of hits is bounded by the number of samples that
+may differ at all, each of which may lose all there is: by 1 - alpha^(1/n) where none was seen to.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def loss_of(evaluation: Evaluation, alpha: float) -> Loss:
     """The loss with bounds that are each wrong with probability `alpha` at most."""
     before, after = figures(evaluation.float_scores), figures(evaluation.scores)
     measure = evaluation.measure
-    seen = float(measure.loss(before, after))
+    seen = float(measure.loss(before, after)) + 0.0  # no -0
     if measure.bound != "draws":
         lost, gained, rows = discordant(before, after)
         if measure.bound == "share":
@@ -57,8 +57,11 @@ def loss_of(evaluation: Evaluation, alpha: float) -> Loss:
         return measure.loss(before[indices], after[indices])
 
     low, high = bootstrap_bounds(statistic, len(before), alpha)
-    if measure.unit == "share" and np.array_equal(before, after):
-        low, high = 0.0, 1 - alpha ** (1 / len(before))
+    if measure.unit == "share":
+        different = int(np.count_nonzero((before != after).any(1)))
+        most = share_bounds(different, len(before), alpha)[1]
+        low = low if math.isfinite(low) else -most
+        high = high if math.isfinite(high) and different else most
     return Loss(seen, low, high, alpha)
 
 

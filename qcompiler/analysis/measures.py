@@ -46,6 +46,11 @@ class Measure:
         """The metric's name, for people and for report.json."""
         raise NotImplementedError
 
+    @property
+    def against_float(self) -> bool:
+        """Whether what is right is what the float model says."""
+        return self.title.endswith(" float")
+
     def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
         """What one sample says of a model with these outputs, where the float model gives the `wanted` ones.
 
@@ -141,6 +146,7 @@ class Fidelity(Measure):
 
     unit: ClassVar[Unit] = "noise"
     title: ClassVar[str] = "lowest output SQNR [dB]"
+    against_float: ClassVar[bool] = True
 
     def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
         return np.zeros(0)

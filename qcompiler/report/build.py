@@ -86,7 +86,7 @@ def sqnr(site: Site, decision: SitePlan, stats: Stats | None) -> float | None:
 
 def finite(value: float | None, digits: int = 3) -> float | None:
     """A number for JSON; None in place of NaN and infinity."""
-    return round(value, digits) if value is not None and math.isfinite(value) else None
+    return round(value, digits) + 0.0 if value is not None and math.isfinite(value) else None  # no -0
 
 
 def backend_lines(name: str, version: str, conformance: Conformance) -> Mapping[str, object]:

@@ -79,7 +79,9 @@ def _figures(report: Report) -> Iterator[Line]:
     rows += _fidelity(accuracy)
     rows += [_latency(latency), *map(_shape, latency.shapes), ["weights", size(before), size(after), ratio]]
     style = _STYLES.get(accuracy.verdict, "")
-    rows += [["contract", "", "", contract(accuracy)]] if style else []
+    kept = shipped(report)
+    said = "holds: what ships is float" if kept and kept.precision == "float" else contract(accuracy)
+    rows += [["contract", "", "", said]] if style else []
     for row, block in zip(rows, blocks(rows, right=(1, 2)), strict=True):
         yield from (Line(line, style if row[0] == "contract" else "") for line in block)
 

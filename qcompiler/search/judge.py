@@ -173,7 +173,7 @@ def judged_of(precision: str, result: Result | None, given: Timing | None, timin
     if result is not None:
         evaluation, loss = result.evaluation, result.loss
         fields |= {"drop": loss.drop, "ci_low": loss.ci_low, "ci_high": loss.ci_high}
-        fields |= {"agreement": evaluation.measure.bound == "share", "unit": evaluation.measure.unit}
+        fields |= {"agreement": evaluation.measure.against_float, "unit": evaluation.measure.unit}
         if evaluation.output_sqnr_db:
             worst = min(evaluation.output_sqnr_db, key=evaluation.output_sqnr_db.__getitem__)
             fields |= {"worst_output": worst, "worst_sqnr_db": evaluation.output_sqnr_db[worst]}
