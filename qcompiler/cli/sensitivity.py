@@ -29,6 +29,9 @@ from qcompiler.cli.show import show
 @options.samples
 @options.shape
 @options.threads
+@options.workers
+@options.cluster
+@options.journal
 @click.option("--bench-seconds", type=float, metavar="S", help="0 measures no times.")
 @options.as_json
 @options.quiet

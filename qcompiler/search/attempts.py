@@ -116,7 +116,7 @@ class Attempts:
         if late:
             return made
         self.tell("improve", 0, None)
-        self._improver = self._improver or Improver(self.evaluations.original, self.source, self.config)
+        self._improver = self._improver or Improver(self.evaluations.original, self.source, self.config, self.means)
         return self._improver.improved(drafter, draft, made, self.stats, self.methods)
 
     def _placed(self, base: Candidate) -> list[Candidate]:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from qcompiler import ir
-from qcompiler.analysis import Runner, SessionConfig, evaluate
+from qcompiler.analysis import SessionConfig
+from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.patch_moments import Layer, Moments, moments
 from qcompiler.analysis.run import Level
 from qcompiler.analysis.tap import known_count
@@ -25,6 +26,9 @@ from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.pipeline import PassRecord, Pipeline
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Candidate, Draft, Drafter
+from qcompiler.search.evaluations import Evaluations
+from qcompiler.search.means import Means
+from qcompiler.search.served import Served
 
 # A smaller gain is within what other samples would say.
 GAIN = 0.1
@@ -41,13 +45,15 @@ class Improver:
         original: the model as given.
         source: calibration samples.
         config: session settings.
+        means: who runs models, and what is known.
     """
 
     original: ir.Model
     source: Iterable[Sample]
     config: SessionConfig = field(default_factory=SessionConfig)
+    means: Means = field(default_factory=Means)
     _samples: list[Sample] = field(default_factory=list)
-    _reference: Runner | None = None
+    _evaluations: Evaluations | None = None
     _moments: dict[tuple[object, ...], Moments] = field(default_factory=dict)
 
     def improved(
@@ -96,10 +102,13 @@ class Improver:
 
     def quality(self, candidates: Mapping[str, ir.Model], level: Level = "all") -> dict[str, float]:
         """Lowest SQNR of the outputs of some models, dB; `level` is how far ONNX Runtime may optimise them."""
-        if self._reference is None:
-            self._reference = Runner(self.original, self.config)
-        runners = {name: Runner(model, replace(self.config, level=level)) for name, model in candidates.items()}
-        found = evaluate(self._reference, runners, self.samples())
+        if self._evaluations is None:
+            self._evaluations = Evaluations(
+                self.original, self.samples(), config=self.config, crew=self.means.crew, journal=self.means.journal
+            )
+        config = replace(self.config, level=level)
+        models = {name: Served.of(model, config) for name, model in candidates.items()}
+        found = self._evaluations.evaluate(models, measure=Fidelity())
         return {name: min(result.output_sqnr_db.values(), default=math.inf) for name, result in found.items()}
 
     def samples(self) -> list[Sample]:
