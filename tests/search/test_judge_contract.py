@@ -10,12 +10,13 @@ import pytest
 from onnx import numpy_helper
 
 from qcompiler import compiler, ir
-from qcompiler.analysis import Runner, evaluate
+from qcompiler.analysis import Runner, SessionConfig, evaluate
 from qcompiler.data import open_source
 from qcompiler.errors import UsageError
 from qcompiler.frontend import front
 from qcompiler.recipe import Recipe
 from qcompiler.search.contest import Contract
+from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.judge import Verdicts, judge
 from qcompiler.search.limit import UNSTATED, Limit
 
@@ -50,9 +51,11 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> list[Spoilt]:
 
 def judged(candidates: list[Spoilt], limit: Limit, *, insist: bool = False, first: int | None = None) -> Verdicts:
     source = open_source(CNN / "evaluation.npz", front(CNN / "model.onnx").inputs, limit=first)
+    original = candidates[-1].model
     return judge(
-        candidates[-1].model, candidates, source, contract=Contract(limit, 0.95), insist=insist, floor=-1000.0,  # type: ignore[arg-type]
-        metric=None, seconds=0, threads=1, bench_feeds=(), tell=lambda done, total: None,
+        original, candidates, Evaluations(original, source), config=SessionConfig(),  # type: ignore[arg-type]
+        contract=Contract(limit, 0.95), insist=insist, floor=-1000.0, seconds=0, bench_feeds=(),
+        tell=lambda done, total: None,
     )  # fmt: skip
 
 
