@@ -53,7 +53,7 @@ def judged(candidates: list[Spoilt], limit: Limit, *, insist: bool = False, firs
     source = open_source(CNN / "evaluation.npz", front(CNN / "model.onnx").inputs, limit=first)
     original = candidates[-1].model
     return judge(
-        original, candidates, Evaluations(original, source), config=SessionConfig(),  # type: ignore[arg-type]
+        original, candidates, evaluations=Evaluations(original, source), config=SessionConfig(),  # type: ignore[arg-type]
         contract=Contract(limit, 0.95), insist=insist, floor=-1000.0, seconds=0, bench_feeds=(),
         tell=lambda done, total: None,
     )  # fmt: skip
