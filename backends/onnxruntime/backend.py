@@ -36,7 +36,7 @@ class OnnxRuntime:
     Attributes:
         variant: the hardware.
         optimized: write ONNX Runtime's optimised graph beside the model, as a cache for this version and this CPU.
-        bits, block, symmetric, table_bits: how w4 stores weights (see `Blocks`); other precisions take no notice.
+        bits, block, symmetric, table_bits, mixed_bits: how w4 stores weights, see `Blocks`.
         portable: w4 as DequantizeLinear in blocks, which is standard ONNX, in place of ONNX Runtime's own operators.
         accuracy_level: of MatMulNBits; 4 computes in int8, 0 in float32.
     """
@@ -47,11 +47,12 @@ class OnnxRuntime:
     block: int = 32
     symmetric: bool = False
     table_bits: int = 8
+    mixed_bits: bool = False
     portable: bool = False
     accuracy_level: int = 4
 
     def __post_init__(self) -> None:
-        Blocks(self.bits, self.block, self.symmetric, self.table_bits)
+        _ = self.blocks  # refuses what no kernel takes
         if self.accuracy_level not in range(5):
             raise UsageError("is a number from 0 to 4", where="--accuracy-level")
         if self.portable and self.bits == 2:
@@ -61,9 +62,14 @@ class OnnxRuntime:
             raise UsageError(said, where="--optimized")
 
     @property
+    def blocks(self) -> Blocks:
+        """How w4 stores weights."""
+        return Blocks(self.bits, self.block, self.symmetric, self.table_bits, self.mixed_bits)
+
+    @property
     def spec(self) -> TargetSpec:
         """The table of the variant, with weights in blocks as the options have them."""
-        table, blocks = VARIANTS[self.variant].spec, Blocks(self.bits, self.block, self.symmetric, self.table_bits)
+        table, blocks = VARIANTS[self.variant].spec, self.blocks
         return replace(table, schemes=MappingProxyType({**table.schemes, "w4": blocks.rules}))
 
     @property

@@ -3,6 +3,9 @@
     layer    MatMul, plain Gemm     MatMulNBits
     table    Gather along axis 0    GatherBlockQuantized
 
+With `mixed_bits` the layers that lose most have 8 bits: those that read what attention gives, and those that read the
+product of a gated layer (the k-quant idea of llama.cpp: more bits by the role of a tensor).
+
 One token at a time, a layer costs what it takes to read its weights, so speed comes from their size; what is computed
 is float, or int8 in blocks (`nbits`). Any width will do: a short last block is filled up.
 """
@@ -35,12 +38,14 @@ class Blocks:
         size: values in a block.
         symmetric: no zero points are stored.
         table_bits: of tables; 0 keeps them float.
+        mixed_bits: 8 bits for layers that need them by their role.
     """
 
     bits: int = 4
     size: int = 32
     symmetric: bool = False
     table_bits: int = 8
+    mixed_bits: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in TYPES:
@@ -64,14 +69,21 @@ class Blocks:
             "section 2.2, MatMulNBits: one row 5 times float, many rows 1.1 to 1.3 times",
             conditions=(plain_gemm, matrix_weight), computes=f"w{self.bits}",
         )  # fmt: skip
+        layers: tuple[OpRule, ...] = (layer,)
+        if self.mixed_bits:
+            needy = OpRule(
+                "needy-matrix", layer.ops, {1: Weight((self.spec(8),))}, Float(), f"by its role; {layer.source}",
+                conditions=(*layer.conditions, needs_bits), computes="w8",
+            )  # fmt: skip
+            layers = (needy, layer)
         if not self.table_bits:
-            return (layer,)
+            return layers
         table = OpRule(
             "block-table", ("Gather",), {0: Weight((self.spec(self.table_bits),))}, Float(),
             "ContribOperators.md, GatherBlockQuantized", conditions=(large_table, self._whole_bytes),
             computes=f"w{self.table_bits}",
         )  # fmt: skip
-        return (layer, table)
+        return (*layers, table)
 
     @property
     def _whole_bytes(self) -> Condition:
@@ -81,6 +93,24 @@ class Blocks:
             return None if packed else f"rows of table {node.inputs[0].name!r} take no whole number of bytes"
 
         return whole_bytes
+
+
+def needs_bits(node: ir.Node) -> str | None:
+    """A layer behind attention, or behind the product of a gated layer."""
+    source = _maker(node.inputs[0])
+    if source is not None and source.op == "Mul" and not any(isinstance(t, ir.Constant) for t in source.inputs):
+        factors = [maker.op for t in source.inputs if (maker := _maker(t)) is not None]
+        if "MatMul" in factors:
+            return None
+    while source is not None and source.op in ("Reshape", "Transpose"):
+        source = _maker(source.inputs[0])
+    if source is not None and source.op == "MatMul" and not isinstance(source.inputs[1], ir.Constant):
+        return None
+    return f"{node.op} {node.name!r} has no role that needs more bits"
+
+
+def _maker(tensor: ir.Tensor) -> ir.Node | None:
+    return tensor.inputs[0] if tensor.inputs else None
 
 
 def large_table(node: ir.Node) -> str | None:

@@ -14,6 +14,7 @@ from qcompiler.backends import get
 from qcompiler.backends.base import configured
 from qcompiler.backends.onnxruntime.nbits import UseNBits, together
 from qcompiler.errors import UsageError
+from qcompiler.frontend import front
 from qcompiler.passes.prepare.infer_shapes import InferShapes
 from qcompiler.passes.prepare.name_everything import NameEverything
 from qcompiler.pipeline import Pipeline
@@ -188,6 +189,16 @@ def test_a_whole_compile_with_data(tmp_path: Path) -> None:
     wanted = run(model, samples)[0]
     lost = {m: np.square(run(r.model, samples)[0] - wanted).sum() for m, r in results.items()}
     assert lost["auto"] < lost["rtn"]
+
+
+def test_layers_get_more_bits_by_their_role() -> None:
+    folder = Path(__file__).parents[2] / "models/docs_llama"
+    backend = configured(get("onnxruntime"), {"mixed_bits": True})
+    plan = Drafter(front(folder / "model.onnx").prepared, backend, only_given=True).draft("w4").plan
+    wide = {name for name, node in plan.nodes.items() if node.rule == "needy-matrix"}
+    assert wide == {f"/blocks.{i}/{part}/MatMul" for i in range(6) for part in ("attention/o", "down")}
+    assert {plan.nodes[name].precision for name in wide} == {"w8"}
+    assert sum(node.rule == "block-matrix" for node in plan.nodes.values()) == 43 - 12
 
 
 def test_our_language_model_keeps_its_words_in_4_bits(tmp_path: Path) -> None:
