@@ -22,6 +22,7 @@ from qcompiler.backends.tensorrt.conditions import (
     skip_at,
     wide_enough,
 )
+from qcompiler.backends.tensorrt.roofline import ROOFLINES
 from qcompiler.backends.tensorrt.variants import GPUS, Gpu
 from qcompiler.quant import PerAxis, PerBlock, PerTensor, Precision, QSpec
 from qcompiler.quant.qtype import FP4_E2M1, FP8_E4M3, INT4, INT8
@@ -142,4 +143,5 @@ def spec(variant: str) -> TargetSpec:
         recasts=frozenset(known),
         scans=frozenset(known) - {"bf16"},
         zero_points=False,
+        roofline=ROOFLINES[variant],
     )

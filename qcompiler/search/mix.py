@@ -8,6 +8,7 @@ report and for `qcompile explain`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from qcompiler.search.explore import Dial, Proposal, explore, reasons
 from qcompiler.search.judge import Verdicts, judged_of
 from qcompiler.search.promise import Promise, breakage, set_aside
 from qcompiler.search.ranking import Ranked, ranked
-from qcompiler.search.sensitivity import sensitivities
+from qcompiler.search.remembered import remembered
 from qcompiler.search.served import Served
 from qcompiler.targets import Roofline
 
@@ -113,9 +114,9 @@ class Mixer:
         source = self.attempts.source or self.evaluations.source
         tell("profile", 0, None)
         costs = self._costs(base)
-        found = sensitivities(
-            base, costs.movable, source, samples=SAMPLES, memory=self.attempts.memory, config=self.config,
-            progress=lambda done, total: tell("sensitivity", done, total),
+        found = remembered(
+            self.attempts.means.journal, base, costs.movable, list(itertools.islice(source, SAMPLES)), self.config,
+            self.attempts.memory, lambda done, total: tell("sensitivity", done, total),
         )  # fmt: skip
         dial, made = Dial(costs, found), list[tuple[Proposal, bool, Candidate]]()
 

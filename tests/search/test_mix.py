@@ -53,13 +53,13 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_corrupted_sensitivities_make_it_slower_never_worse_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = mix.sensitivities
+    real = mix.remembered
 
     def wrong(*args: object, **options: object) -> tuple[Sensitivity, ...]:
         found = real(*args, **options)  # type: ignore[arg-type]
         return corrupted(found, [10.0 ** ((7 * i) % 9 - 4) for i in range(len(found))])
 
-    monkeypatch.setattr(mix, "sensitivities", wrong)
+    monkeypatch.setattr(mix, "remembered", wrong)
     report = compiled()
     shipped = next(line for line in report.candidates if line.shipped)
     assert shipped.precision == "float" or (shipped.worst_sqnr_db or 0.0) >= 46.0
