@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/qcompile $(MODEL)/model.onnx --target onnxruntime --data $(MODEL)/calibration.npz --eval $(MODEL)/evaluation.npz -o out/digits_cnn
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: setup
 	$(BIN)/ruff check .
