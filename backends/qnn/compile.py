@@ -157,7 +157,9 @@ def culprits(model: ir.Model, settings: Settings, answer: Answer, trace: Trace, 
     found = {name: why for name, why in (named or trace.refused).items() if name in known}
     if found and len(found) < len(known):
         return found
-    return failing(model, settings.request, work / "probes")
+    # several chips are compiled for a context only
+    alone = replace(settings, socs=(min(settings.socs, key=lambda soc: soc.arch),))
+    return failing(model, alone.request, work / "probes")
 
 
 def lenient(model: ir.Model, settings: Settings, folder: Path, work: Path) -> None:

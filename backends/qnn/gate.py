@@ -122,7 +122,7 @@ def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str
     unplanned = [name for name in islands if quantized and against(plan, name) and name not in made.turned]
     unplanned = [name for name in unplanned if not allowed(name, allow)]
     fallback = [Fallback(name, "CPU", why) for name, why in made.refused.items() if not allowed(name, allow)]
-    failures = legal.failures(settings.socs, islands if made.ok else ())
+    failures = legal.failures(settings.socs, islands if made.ok else ()) + legal.shifted(job.plan)
     if unplanned:
         failures.append(f"float16 where integers were planned: {legal.shown(unplanned)} ({ISLAND})")
     if not made.ok and (fallback or not made.refused):

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from qcompiler.backends.qnn.socs import FLOAT16, FLOAT16_SURE, Soc
+from qcompiler.quant import QuantPlan
+from qcompiler.quant.qtype import UINT16
 
 EXAMPLES = 5
+BYTE = 8
 
 
 def failures(socs: Sequence[Soc], islands: Iterable[str]) -> list[str]:
@@ -21,6 +24,19 @@ def failures(socs: Sequence[Soc], islands: Iterable[str]) -> list[str]:
         for soc in socs
         if names and soc.arch < FLOAT16
     ]
+
+
+def shifted(plan: QuantPlan) -> list[str]:
+    """Why the gate fails for weights that the model came with: with 16-bit activations a zero point costs 25 dB."""
+    wide = any(decision.choice.qtype is UINT16 for _, decision in plan.quantized() if decision.choice is not None)
+    names = [
+        site.tensor
+        for site, decision in plan.quantized()
+        if wide and decision.choice is not None and decision.choice.symmetric and decision.choice.qtype.bits <= BYTE
+        if decision.encoding is not None and decision.encoding.zero_point.any()
+    ]
+    said = "weights with a zero point lose precision beside 16-bit activations"
+    return [f"{said}, and the model came with some: {shown(names)} (rule 5; use w8a8)"] if names else []
 
 
 def notes(socs: Sequence[Soc], islands: Iterable[str]) -> list[str]:

@@ -103,6 +103,12 @@ class Cutter:
 
     def _write(self, name: str, graph: GraphProto, nodes: list[NodeProto]) -> None:
         readers = self.readers.get(name, [])
+        if name not in self.ends and len(readers) == 1 and readers[0].op_type in ("Relu", "Clip"):
+            for bound in readers[0].input[1:]:
+                self._keep(bound, graph)
+            nodes.append(readers[0])
+            self._write(readers[0].output[0], graph, nodes)
+            return
         if name in self.ends or len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
             graph.output.append(self._info(name))
             return

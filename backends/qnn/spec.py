@@ -155,10 +155,16 @@ def rules(kind: Kinds) -> tuple[OpRule, ...]:
     return (*(blocks if kind.blocks else ()), *both, *(wide if kind.wide else narrow))
 
 
-def matched(table: tuple[OpRule, ...], chosen: Condition) -> tuple[OpRule, ...]:
-    """The rules for some nodes only."""
+def apart(table: tuple[OpRule, ...], chosen: Condition | None = None) -> tuple[OpRule, ...]:
+    """The rules as `mixed` has them, for some nodes only if so wished.
+
+    A Relu stays a node of its own: with a conversion behind it ONNX Runtime does not drop it, and the Conv before it
+    has no Q left that makes it integer (probes of small graphs).
+    """
+    own = () if chosen is None else (chosen,)
     return tuple(
-        replace(rule, name=f"{rule.name}-{rule.computes}", conditions=(*rule.conditions, chosen)) for rule in table
+        replace(rule, name=f"{rule.name}-{rule.computes}", absorbs=(), conditions=(*rule.conditions, *own))
+        for rule in table
     )
 
 
@@ -198,8 +204,8 @@ def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> T
         blocks: w4a16 stores matrices of products by blocks.
     """
     schemes = {name: rules(kinds(name, arch, blocks)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
-    wide = matched(schemes["w8a16"], chosen or only.nothing)
-    schemes |= {"mixed": (*wide, *schemes["w8a8"]), "fp16": ()}
+    wide = apart(schemes["w8a16"], chosen or only.nothing)
+    schemes |= {"mixed": (*wide, *apart(schemes["w8a8"])), "fp16": ()}
     recasts = frozenset({"fp16"})
     if arch < FLOAT16:
         del schemes["fp16"]

@@ -145,6 +145,14 @@ def test_the_binary_may_lie_in_the_onnx_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("model_ctx*")] == ["model_ctx.onnx"]
 
 
+def test_mixed_has_conversions_and_no_islands(tmp_path: Path) -> None:
+    need_qnn()
+    model = convnet()
+    backend = Qnn(a16=(model.nodes[0].name,))
+    found = built(quantized(model, "mixed", backend), model, tmp_path, backend, samples=1)
+    assert found.compiled and not found.failures and found.facts["islands"] == [] and found.ops["Convert"] == 1
+
+
 def test_float16_of_a_float_model(tmp_path: Path) -> None:
     need_qnn()
     model = convnet()
