@@ -122,7 +122,7 @@ def _compiled(
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     if means.folder is not None:
-        means.about(fingerprint(frontend.original))
+        means.about(fingerprint(frontend.original), target)
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:
         known.check(fingerprint(frontend.prepared))
@@ -168,6 +168,7 @@ def _compiled(
     )  # fmt: skip
     tell("judge", 0, None)
     verdicts, evidence = judging(candidates, contract=contract), None
+    means.keep_best(candidates[verdicts.choice.index].plan)
     if on_evaluation is not None:
         latency = None if recipe.latency is None else Path(recipe.latency)
         mixer = Mixer(
@@ -180,7 +181,7 @@ def _compiled(
             contract = replace(contract, tries=len(quantized) + len(evidence.steps))
             verdicts = judging(candidates, contract=contract)
     shipped = candidates[verdicts.choice.index]
-    means.keep_best(target.replace(":", "-"), shipped.plan)
+    means.keep_best(shipped.plan)
     tell("check", 0, None)
     offered = backend.sessions(shipped.model) if seconds else ()
     tuned = tune(

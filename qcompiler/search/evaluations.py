@@ -22,7 +22,7 @@ from typing import Any
 from qcompiler import ir
 from qcompiler._version import __version__
 from qcompiler.analysis import Evaluation, Metric, SessionConfig
-from qcompiler.analysis.ask import check_metric, measure_for
+from qcompiler.analysis.ask import KNOWN, check_metric, measure_for
 from qcompiler.analysis.cpu import cpu_flags
 from qcompiler.analysis.evaluate import sweep
 from qcompiler.analysis.measures import Measure, Own
@@ -243,7 +243,7 @@ class Evaluations:
         return content_key("evaluation", *versions, self.reference.digest)
 
     def _key(self, served: Served, measure: Measure) -> str:
-        text = _source(measure.function) if isinstance(measure, Own) else ""
+        text = text_of(measure.function) if isinstance(measure, Own) else ""
         return content_key(self._common, served.digest, measure, text)
 
 
@@ -261,10 +261,12 @@ def _at(key: str, shard: Shard) -> str:
     return content_key(key, shard.digest)
 
 
-def _source(metric: str | Metric) -> str:
-    """The text of the file that a metric is in: another text may be another metric."""
+def text_of(metric: str | Metric | None) -> str:
+    """The text of the file that a metric of the user is in: another text may be another metric."""
     import sys
 
+    if metric is None or (isinstance(metric, str) and KNOWN.fullmatch(metric)):
+        return ""
     module = sys.modules.get(str(getattr(load_metric(metric), "__module__", "")))
     file = getattr(module, "__file__", None)
     return Path(file).read_text(encoding="utf-8", errors="replace") if file and Path(file).is_file() else ""

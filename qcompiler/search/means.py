@@ -28,6 +28,7 @@ class Means:
         cache: of what was timed.
         folder: where journals lie; None for nowhere.
         journal: of evaluations and statistics, in memory until `about` opens it.
+        target: that is compiled for, in names of files.
     """
 
     crew: Crew = field(default_factory=InProcess)
@@ -35,14 +36,15 @@ class Means:
     cache: TimingCache = field(default_factory=TimingCache)
     folder: Path | None = None
     journal: Journal = field(default_factory=Journal)
+    target: str = ""
 
-    def about(self, model: str) -> None:
+    def about(self, model: str, target: str = "") -> None:
         """Opens the journal of a model, named by its fingerprint."""
-        self.journal = Journal.open(self.folder, model)
+        self.journal, self.target = Journal.open(self.folder, model), target.replace(":", "-")
 
-    def keep_best(self, target: str, plan: QuantPlan) -> None:
+    def keep_best(self, plan: QuantPlan) -> None:
         """Puts the best plan so far that was verified beside the journal, in place of the one before."""
-        self.journal.keep(f"{target}.plan.json", plan_to_json(plan).encode())
+        self.journal.keep(f"{self.target}.plan.json", plan_to_json(plan).encode())
 
 
 @contextmanager

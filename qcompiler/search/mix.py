@@ -127,6 +127,8 @@ class Mixer:
                 self._steps.append(Step(proposal, None, None))
                 return None
             kept, drop = self._verdict(candidate, verdicts.promise)
+            if kept and all(proposal.microseconds < other.microseconds for other, fine, _ in made if fine):
+                self.attempts.means.keep_best(candidate.plan)
             made.append((proposal, kept, candidate))
             self._steps.append(Step(proposal, kept, drop))
             return kept
