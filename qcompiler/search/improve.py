@@ -1,6 +1,6 @@
 """Algorithms that run the model: each is tried on a candidate and kept if the model's outputs come closer to float.
 
-    candidate -> equalize-layers -> clip-weights -> adaround -> candidate
+    candidate -> equalize-layers -> without round-kernels, correct-bias -> clip-weights -> adaround -> candidate
 
 What is measured is the lowest SQNR of the outputs over samples spread evenly over the calibration data. A step that
 does not gain `GAIN` dB there is left out, and the trace says so. Rounding weights otherwise is tried only where it can
@@ -62,16 +62,19 @@ class Improver:
         """The candidate, or a better one made of the same draft."""
         wanted, using = drafter.algorithms, replace(drafter, algorithms=drafter.algorithms.sure)
         if wanted.equalize_layers:
-            base, using = self._switched(using, draft, base, stats, methods, "equalize-layers")
-        if drafter.backend.spec.int16_pairs or not (wanted.clip_weights or wanted.adaround):
+            base, using = self._switched(using, draft, base, stats, methods, "equalize-layers", True)
+        if drafter.backend.spec.int16_pairs or wanted == wanted.sure:
             return base
         layers = layers_of(base.planned, base.plan)
         if not layers or not self.weights_matter(base):
             return base
-        if wanted.clip_weights:
-            base, using = self._switched(using, draft, base, stats, methods, "clip-weights")
+        for name, on in (("round-kernels", False), ("correct-bias", False), ("clip-weights", True)):
+            if getattr(wanted, name.replace("-", "_")):
+                base, using = self._switched(using, draft, base, stats, methods, name, on)
         if wanted.adaround:
-            step = AdaRound(self._seen(base.planned, layers_of(base.planned, base.plan)), centred=wanted.correct_bias)
+            step = AdaRound(
+                self.seen(base.planned, layers_of(base.planned, base.plan)), centred=using.algorithms.correct_bias
+            )
             made = using.candidate(draft, stats, base.method, methods, (step,))
             base = self._better(base, made, AdaRound.name)
         return base
@@ -84,14 +87,15 @@ class Improver:
         stats: Statistics | None,
         methods: Mapping[str, str],
         name: str,
+        on: bool,
     ) -> tuple[Candidate, Drafter]:
-        """The better of a candidate and the same with one more algorithm, and what made it."""
-        more = replace(using, algorithms=using.algorithms.updated({name: True}))
-        made = more.candidate(draft, stats, base.method, methods)
-        if not any(record.name == name and record.changes for record in made.trace.records):
+        """The better of a candidate and the same with one algorithm switched, and what made it."""
+        other = replace(using, algorithms=using.algorithms.updated({name: on}))
+        made = other.candidate(draft, stats, base.method, methods)
+        if not any(record.name == name and record.changes for record in (made if on else base).trace.records):
             return base, using
-        better = self._better(base, made, name)
-        return better, more if better.model is made.model else using
+        better = self._better(base, made, name if on else f"no {name}")
+        return better, other if better.model is made.model else using
 
     def weights_matter(self, base: Candidate) -> bool:
         """Whether rounded weights make a good part of a candidate's noise."""
@@ -128,7 +132,7 @@ class Improver:
         winner = made if kept else base
         return replace(winner, trace=replace(winner.trace, records=[*winner.trace.records, record]))
 
-    def _seen(self, model: ir.Model, layers: Mapping[str, Layer]) -> dict[str, Moments]:
+    def seen(self, model: ir.Model, layers: Mapping[str, Layer]) -> dict[str, Moments]:
         """Moments by layer; what was seen before with the same encoding is not looked at again."""
         keys = {name: _key(name, layer) for name, layer in layers.items()}
         missing = {name: layer for name, layer in layers.items() if keys[name] not in self._moments}

@@ -57,7 +57,7 @@ def test_moments_are_those_of_the_quantized_inputs() -> None:
             continue
         layer, window = layers[node.name], window_of(node)
         assert window == layer.window and window is not None
-        seen = Improver(given, SAMPLES)._seen(base.planned, {node.name: layer})[node.name]
+        seen = Improver(given, SAMPLES).seen(base.planned, {node.name: layer})[node.name]
         rows = []
         for sample in SAMPLES:
             encoding = layer.encoding
@@ -74,7 +74,7 @@ def test_weights_that_matter_are_rounded_and_the_outputs_gain() -> None:
     given, drafter, draft, stats, base = drafted()
     improver = Improver(given, SAMPLES)
     layers = layers_of(base.planned, base.plan)
-    step = AdaRound(improver._seen(base.planned, layers))
+    step = AdaRound(improver.seen(base.planned, layers))
     made = drafter.candidate(draft, stats, "auto", {}, (step,))
     found = improver.quality({"base": weights_only(base), "made": weights_only(made)}, level="off")
     assert found["made"] > found["base"] + 3
@@ -101,6 +101,22 @@ def test_only_what_gains_is_kept_and_the_trace_says_so(monkeypatch: pytest.Monke
     assert found["made"] > found["base"] if kept else made.model is base.model
     monkeypatch.setattr(Improver, "quality", lambda self, models, level="all": {"base": 30.0, "made": 30.05})
     assert improver.improved(drafter, draft, base, stats, {}).model is base.model
+
+
+def test_an_algorithm_that_harms_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, drafter, draft, stats, base = drafted()
+    assert any(record.name == "round-kernels" and record.changes for record in base.trace.records)
+    monkeypatch.setattr(Improver, "weights_matter", lambda self, candidate: True)
+    tried: list[str] = []
+
+    def better(self: Improver, base: Candidate, made: Candidate, name: str) -> Candidate:
+        tried.append(name)
+        return made if name == "no round-kernels" else base
+
+    monkeypatch.setattr(Improver, "_better", better)
+    made = Improver(given, SAMPLES).improved(drafter, draft, base, stats, {})
+    assert tried == ["no round-kernels", "no correct-bias", "adaround"]
+    assert not any(record.name == "round-kernels" and record.changes for record in made.trace.records)
 
 
 def test_nothing_is_tried_where_it_is_off_or_cannot_gain() -> None:
