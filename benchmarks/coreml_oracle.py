@@ -1,0 +1,87 @@
+"""The evaluator of saved packages against coremltools' own operator tests, shipped in its wheel with expected values.
+
+    python -m benchmarks.coreml_oracle [--files iOS14/test_conv.py ...] [--select smoke]
+
+Each comparison that those tests would make on a Mac is made on the evaluator: the package is saved, read back, run.
+Operations that the evaluator does not know are skipped and counted; a mismatch is printed and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcompiler.backends.coreml.evaluate import Package
+from qcompiler.backends.coreml.tools import coremltools
+from qcompiler.errors import QCompilerError
+
+counts: Counter[str] = Counter()
+said: list[str] = []
+
+
+def compare(
+    mlmodel: Any,
+    input_key_values: Any,
+    expected_outputs: Any,
+    dtype: str = "fp32",
+    atol: float = 1e-4,
+    rtol: float = 1e-5,
+    **_: Any,
+) -> None:
+    """In place of coremltools' `compare_backend`."""
+    if not mlmodel.is_package:
+        pytest.skip("not an ML program")
+    with tempfile.TemporaryDirectory() as folder:
+        mlmodel.save(f"{folder}/m.mlpackage")
+        try:
+            package = Package.load(Path(folder) / "m.mlpackage")
+            got = package.run({name: np.asarray(value) for name, value in input_key_values.items()})
+        except QCompilerError as error:
+            reason = "unknown operation" if "not known" in str(error) else f"error: {error}"[:120]
+            counts[reason] += 1
+            pytest.skip(reason)
+    if dtype == "fp16":
+        atol, rtol = max(atol * 100, 5e-2), max(rtol * 100, 2e-2)
+    for name, wanted in expected_outputs.items():
+        try:
+            np.testing.assert_allclose(np.asarray(got[name], np.float64), wanted, atol=atol, rtol=rtol)
+            counts["equal"] += 1
+        except AssertionError as error:
+            counts["mismatch"] += 1
+            said.append(f"{sorted(package.ops)}: {' '.join(str(error).split())[:200]}")
+
+
+def main() -> None:
+    """Runs the tests, prints the counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", nargs="*", default=[])
+    parser.add_argument("--select", default="smoke")
+    given = parser.parse_args()
+    coremltools()
+    from coremltools.converters.mil.mil.ops import tests
+    from coremltools.converters.mil.mil.ops.tests import testing_utils
+
+    testing_utils.compare_backend = compare
+    root = Path(next(iter(tests.__path__)))
+    files = given.files or [str(p.relative_to(root)) for p in sorted(root.glob("iOS1[4-8]/test_*.py"))]
+    for file in files:
+        before = Counter(counts)
+        with contextlib.redirect_stdout(io.StringIO()):
+            options = ["-q", "-k", given.select, "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(root)]
+            pytest.main([str(root / file), *options])
+        print(file, dict(counts - before), flush=True)
+    print("in all", dict(counts))
+    print("\n".join(said))
+
+
+if __name__ == "__main__":
+    main()
