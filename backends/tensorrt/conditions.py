@@ -21,11 +21,17 @@ def not_depthwise(node: ir.Node) -> str | None:
     return None
 
 
-def wide_enough(node: ir.Node) -> str | None:
-    """Tensor cores take 16 channels and more; what is padded to that gains nothing, and first layers lose most."""
-    rows, columns = node.inputs[1].shape[:2]
-    few = min(int(rows), int(columns) * int(node.attrs.get("group", 1)))
-    return f"Conv {node.name!r} has {few} channels, under {SMALLEST}: no tensor cores" if few < SMALLEST else None
+def wide_enough(least: int) -> Condition:
+    """Tensor cores take 16 channels; what is padded to that gains nothing, and first layers lose most (section 5.2)."""
+
+    def condition(node: ir.Node) -> str | None:
+        rows, columns = node.inputs[1].shape[:2]
+        few = min(int(rows), int(columns) * int(node.attrs.get("group", 1)))
+        return (
+            f"Conv {node.name!r} has {few} channels, under {least}: too few for tensor cores" if few < least else None
+        )
+
+    return condition
 
 
 def plain_gemm(node: ir.Node) -> str | None:
@@ -71,7 +77,8 @@ def in_attention(node: ir.Node) -> str | None:
 
 
 def not_split(node: ir.Node) -> str | None:
-    """Where one product gives Q, K and V, the builder takes it apart and unpacks its int8 weights at every run."""
+    """Where one product gives Q, K and V, the builder takes it apart, unpacks its weights at every run, and multiplies
+    floats (tensorrt-rtx 1.7, seen in its listing; not so with INT4)."""
     tensor = node.outputs[0]
     for _ in range(3):
         readers = list(tensor.outputs)

@@ -53,15 +53,17 @@ class Kernel:
 
     @property
     def computes(self) -> str:
-        """The narrowest type of what it multiplies; else the type of its result."""
+        """The type of what it multiplies; else the first float type in it.
+
+        Both operands must be narrow: one alone is dequantized inside the kernel, or its partner was before.
+        """
         operands = [*self.inputs, *self.constants] if self.multiplies else []
         found = next((name for name in NARROW if name in operands), "")
-        if found:
-            return "w8" if found == "int8" and self._weights_alone("int8") else found
+        if found in self.constants and found not in self.inputs:
+            return "w8" if found == "int8" else found
+        if found and operands.count(found) > 1:
+            return found
         return next((name for name in (*self.inputs, *self.outputs) if name in FLOATS), "integer")
-
-    def _weights_alone(self, name: str) -> bool:
-        return name in self.constants and name not in self.inputs
 
     @property
     def unpacks_weights(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from qcompiler.backends.tensorrt.conditions import (
+    SMALLEST,
     blocks_of,
     in_attention,
     matrix,
@@ -42,17 +43,18 @@ F4_WEIGHT = Weight((QSpec(FP4_E2M1, PerBlock(0, FP4_BLOCK), scale="e4m3"),))
 
 def eight_bits(name: Precision, x: Activation, w: Weight, *, conv: bool, attention: str) -> tuple[OpRule, ...]:
     """Rules for a type of 8 bits; `attention` says where it is measured."""
+    channels = SMALLEST + (name == "fp8")  # as NVIDIA's own tool has it: of FP8 more than 16
     turing = () if conv else (never("SM75 computes convolutions in float, and dequantizes weights at every run"),)
     rules = (
         OpRule(
             "conv", ("Conv",), {0: x, 1: w}, Float(), "section 1: Conv; 3.1: conv kernels",
-            conditions=(not_depthwise, wide_enough, *turing), computes=name,
+            conditions=(not_depthwise, wide_enough(channels), *turing), computes=name,
         ),
         OpRule("gemm", ("Gemm",), {0: x, 1: w}, Float(), "section 1: MatMul, Gemm; 3.1",
-               conditions=(plain_gemm, matrix), computes=name),
+               conditions=(plain_gemm, matrix, not_split), computes=name),
         OpRule("attention", ("MatMul",), {0: x, 1: x}, Float(), attention, conditions=(in_attention,), computes=name),
         OpRule("matmul", ("MatMul",), {0: x, 1: w}, Float(), "section 1: MatMul, Gemm; 3.1",
-               conditions=(matrix,), computes=name),
+               conditions=(matrix, not_split), computes=name),
     )  # fmt: skip
     # The Add computes in the float type of the graph: only its operand is stored in fewer bits.
     skips = tuple(

@@ -25,12 +25,12 @@ from qcompiler import ir
 from qcompiler.errors import DataError, InternalError
 from qcompiler.numerics.affine import choose_qparams
 from qcompiler.numerics.channel_histogram import ChannelHistogram
-from qcompiler.numerics.float_grid import choose_scale
+from qcompiler.numerics.float_grid import PHASES, choose_scale, phase
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.palette import palettes
 from qcompiler.numerics.ranges import METHODS
 from qcompiler.numerics.scale_forms import rounded_scale
-from qcompiler.numerics.weights import extremes, float_grid, integer_grid, mse_clip
+from qcompiler.numerics.weights import CLIP_FACTORS, extremes, float_grid, integer_grid, mse_clip
 from qcompiler.passes.plan.annotate import needs_range
 from qcompiler.passes.plan.bounds import Bounds, bounds, expressible, fits, within
 from qcompiler.passes.plan.importance import Importance, importance
@@ -140,6 +140,9 @@ class Encode(PlanPass):
             histogram = histogram.clamped(*useful[root.tensor])
         try:
             low, high = METHODS[method](histogram, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
+            if spec.qtype.kind == "float" and spec.qtype.bits > FEW_BITS:
+                amax, dtype = max(-low, high), helper.tensor_dtype_to_np_dtype(spec.qtype.onnx)
+                high = amax * phase(histogram, amax, high=spec.qtype.high, dtype=dtype)
             return affine(low, high, spec, method)
         except DataError as error:
             raise DataError(error.what, where=name, hint=error.hint) from error
@@ -179,8 +182,8 @@ def affine(low: npt.ArrayLike, high: npt.ArrayLike, spec: QSpec, method: str) ->
 def encode_constant(values: npt.NDArray[np.float32], spec: QSpec) -> Encoding:
     """The encoding of a constant: its exact extremes, per tensor, per index of an axis, or per block along one.
 
-    A palette holds the values themselves. Symmetric grids of at most `FEW_BITS` bits are clipped where that makes the
-    squared error of the values less.
+    A palette holds the values themselves. Symmetric grids of at most `FEW_BITS` bits are clipped, and scales of FP8
+    moved within an octave, where that makes the squared error of the values less.
     """
     values = values.astype(np.float32, copy=False)
     shared = spec.granularity
@@ -192,9 +195,11 @@ def encode_constant(values: npt.NDArray[np.float32], spec: QSpec) -> Encoding:
     block = shared.size if isinstance(shared, PerBlock) else None
     low, high = extremes(values, axis, block)
     kind = spec.qtype.kind
-    if axis is None or spec.qtype.bits > FEW_BITS or not (kind == "float" or (kind == "int" and spec.symmetric)):
+    many = spec.qtype.bits > FEW_BITS
+    if axis is None or not (kind == "float" or (kind == "int" and spec.symmetric and not many)):
         return affine(low, high, spec, "minmax")
     dtype = helper.tensor_dtype_to_np_dtype(spec.qtype.onnx)
     grid = float_grid(spec.qtype.high, dtype) if kind == "float" else integer_grid(spec.low, spec.high)
-    clip = np.maximum(-low, high) * mse_clip(values, axis, grid, block)
+    factors = PHASES if many else CLIP_FACTORS
+    clip = np.maximum(-low, high) * mse_clip(values, axis, grid, block, factors)
     return affine(-clip, clip, spec, "mse")

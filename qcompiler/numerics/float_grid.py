@@ -4,6 +4,9 @@
     value = float32(code) * scale
     scale = max |x| / high                                         high = 448 (E4M3), 57344 (E5M2), 6 (E2M1)
 
+Steps are relative, so a larger scale costs little; where within an octave it lies decides which values fall where steps
+are finest. `phase` looks for the place of least squared error.
+
 Arithmetic is float32, so that codes and values agree bit for bit with QuantizeLinear (saturate = 1) and
 DequantizeLinear of ONNX (operator specification, opset 23). Scales have the shapes of `affine.py`. Types: OCP 8-bit
 Floating Point Specification 1.0, OCP Microscaling Formats 1.0.
@@ -16,6 +19,22 @@ import numpy.typing as npt
 
 from qcompiler.errors import DataError
 from qcompiler.numerics.affine import F32, LARGEST_SCALE, SMALLEST_SCALE, spread
+from qcompiler.numerics.histogram import Histogram
+
+PHASES: F32 = np.asarray(2.0 ** (np.arange(8) / 8), np.float32)
+"""Factors on max |x| / high within an octave."""
+
+
+def phase(hist: Histogram, amax: float, *, high: float, dtype: npt.DTypeLike) -> float:
+    """The factor on `amax` of least expected squared error."""
+    low, top, counts = hist.bins()
+    values = np.asarray((low + top) / 2, np.float32)
+    errors = []
+    for factor in PHASES:
+        scale = choose_scale(amax * factor, high=high)
+        stored = dequantize_float(quantize_float(values, scale, high=high, dtype=dtype), scale)
+        errors.append(float((np.square(stored.astype(np.float64) - values) * counts).sum()))
+    return float(PHASES[int(np.argmin(errors))])
 
 
 def choose_scale(amax: npt.ArrayLike, *, high: float) -> F32:

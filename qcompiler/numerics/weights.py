@@ -66,7 +66,9 @@ def float_grid(high: float, dtype: npt.DTypeLike) -> Grid:
     return grid
 
 
-def mse_clip(w: npt.NDArray[np.floating], axis: int, grid: Grid, block_size: int | None = None) -> F32:
+def mse_clip(
+    w: npt.NDArray[np.floating], axis: int, grid: Grid, block_size: int | None = None, factors: F32 = CLIP_FACTORS
+) -> F32:
     """Factor on max |w| of least squared error.
 
     Args:
@@ -74,21 +76,22 @@ def mse_clip(w: npt.NDArray[np.floating], axis: int, grid: Grid, block_size: int
         axis: the channel axis, or the one that blocks run along.
         grid: what the weights are rounded to.
         block_size: values in a block; None takes whole channels. The last block may be short.
+        factors: to choose from; of equal errors the first one wins.
 
     Returns:
-        float32, one factor in [0.2, 1] per channel or block, of the shape of `extremes`; 1 where all is zero.
+        float32, one factor per channel or block, of the shape of `extremes`; 1 where all is zero.
     """
     if block_size is None:
-        return _factors(np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1), grid)
+        return _factors(np.moveaxis(w, axis, 0).reshape(w.shape[axis], -1), grid, factors)
     inner = np.moveaxis(w, axis, -1)
     short = -inner.shape[-1] % block_size
     inner = np.pad(inner, [(0, 0)] * (inner.ndim - 1) + [(0, short)])
     blocks = inner.reshape(*inner.shape[:-1], -1, block_size)
-    found = _factors(blocks.reshape(-1, block_size), grid).reshape(blocks.shape[:-1])
+    found = _factors(blocks.reshape(-1, block_size), grid, factors).reshape(blocks.shape[:-1])
     return np.ascontiguousarray(np.moveaxis(found, -1, axis))
 
 
-def _factors(rows: npt.NDArray[np.floating], grid: Grid) -> F32:
+def _factors(rows: npt.NDArray[np.floating], grid: Grid, choices: F32) -> F32:
     """The factor of each row."""
     amax = np.asarray(np.abs(rows).max(axis=1, initial=0.0), np.float32)
     factors = np.ones(amax.shape, np.float32)
@@ -97,7 +100,7 @@ def _factors(rows: npt.NDArray[np.floating], grid: Grid) -> F32:
         part = slice(start, start + height)
         block = np.asarray(rows[part], np.float32)
         least = np.full(block.shape[0], np.inf)
-        for factor in CLIP_FACTORS:
+        for factor in choices:
             miss = grid(block, amax[part] * factor)
             miss -= block
             error = np.square(miss, out=miss).sum(axis=1, dtype=np.float64)

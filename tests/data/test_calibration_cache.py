@@ -41,12 +41,12 @@ def test_what_is_no_cache(text: str, tmp_path: Path) -> None:
 def network(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     proto = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 16, 8, 8] x) => (float[1, 16, 8, 8] y) '
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 32, 8, 8] x) => (float[1, 32, 8, 8] y) '
         "{ a = Conv<pads = [1, 1, 1, 1]>(x, v) b = Relu(a) y = Conv<pads = [1, 1, 1, 1]>(b, w) }"
     )
     for name in ("v", "w"):
         proto.graph.initializer.append(
-            onnx.numpy_helper.from_array(rng.normal(size=(16, 16, 3, 3)).astype(np.float32) * 0.1, name)
+            onnx.numpy_helper.from_array(rng.normal(size=(32, 32, 3, 3)).astype(np.float32) * 0.1, name)
         )
     onnx.save(proto, folder / "m.onnx")
     return folder / "m.onnx"
