@@ -62,7 +62,7 @@ def names() -> tuple[str, ...]:
 
 PRESETS: Mapping[str, Algorithms] = {
     "fast": Algorithms(),
-    "balanced": Algorithms(equalize_layers=True, adaround=True),
+    "balanced": Algorithms(adaround=True),
     "best": Algorithms(equalize_layers=True, clip_weights=True, adaround=True),
 }
 

@@ -31,7 +31,7 @@ from qcompiler.search.means import Means
 from qcompiler.search.served import Served
 
 # A smaller gain is within what other samples would say.
-GAIN = 0.1
+GAIN = 0.3
 # Noise this much lower makes a fifth of all noise: a decibel if it could be had whole.
 MARGIN = 6.0
 SAMPLES = 32
