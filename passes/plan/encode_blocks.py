@@ -71,14 +71,14 @@ class EncodeBlocks(PlanPass):
 
 
 def blocked(plan: QuantPlan) -> list[Site]:
-    """The uses of constants that the plan stores in blocks; where scales must be float16, `encode` does it all."""
+    """The uses of constants that the plan stores in blocks; where scales have another form, `encode` does it all."""
     return [
         site
         for site, decision in plan.quantized()
         if decision.choice is not None
         and isinstance(decision.choice.granularity, PerBlock)
         and site.consumer
-        and decision.choice.scale != "half"
+        and decision.choice.scale == "f32"
     ]
 
 
