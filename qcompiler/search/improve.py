@@ -35,6 +35,11 @@ GAIN = 0.3
 # Noise this much lower makes a fifth of all noise: a decibel if it could be had whole.
 MARGIN = 6.0
 SAMPLES = 32
+# What is tried off, and what on. The first two work together, so they may do harm that neither alone does.
+SWITCHES: tuple[tuple[tuple[str, ...], bool], ...] = (
+    (("round-kernels", "correct-bias"), False), (("round-kernels",), False), (("correct-bias",), False),
+    (("clip-weights",), True),
+)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -62,15 +67,15 @@ class Improver:
         """The candidate, or a better one made of the same draft."""
         wanted, using = drafter.algorithms, replace(drafter, algorithms=drafter.algorithms.sure)
         if wanted.equalize_layers:
-            base, using = self._switched(using, draft, base, stats, methods, "equalize-layers", True)
+            base, using = self._switched(using, draft, base, stats, methods, ("equalize-layers",), True)
         if drafter.backend.spec.int16_pairs or wanted == wanted.sure:
             return base
         layers = layers_of(base.planned, base.plan)
         if not layers or not self.weights_matter(base):
             return base
-        for name, on in (("round-kernels", False), ("correct-bias", False), ("clip-weights", True)):
-            if getattr(wanted, name.replace("-", "_")):
-                base, using = self._switched(using, draft, base, stats, methods, name, on)
+        for names, on in SWITCHES:
+            if all(getattr(using.algorithms if not on else wanted, name.replace("-", "_")) for name in names):
+                base, using = self._switched(using, draft, base, stats, methods, names, on)
         if wanted.adaround:
             step = AdaRound(
                 self.seen(base.planned, layers_of(base.planned, base.plan)), centred=using.algorithms.correct_bias
@@ -86,15 +91,16 @@ class Improver:
         base: Candidate,
         stats: Statistics | None,
         methods: Mapping[str, str],
-        name: str,
+        names: tuple[str, ...],
         on: bool,
     ) -> tuple[Candidate, Drafter]:
-        """The better of a candidate and the same with one algorithm switched, and what made it."""
-        other = replace(using, algorithms=using.algorithms.updated({name: on}))
+        """The better of a candidate and the same with some algorithms switched, and what made it."""
+        other = replace(using, algorithms=using.algorithms.updated(dict.fromkeys(names, on)))
         made = other.candidate(draft, stats, base.method, methods)
-        if not any(record.name == name and record.changes for record in (made if on else base).trace.records):
+        if not any(record.name in names and record.changes for record in (made if on else base).trace.records):
             return base, using
-        better = self._better(base, made, name if on else f"no {name}")
+        said = ", ".join(names)
+        better = self._better(base, made, said if on else f"no {said}")
         return better, other if better.model is made.model else using
 
     def weights_matter(self, base: Candidate) -> bool:
