@@ -14,7 +14,7 @@ ORT = ("--target", "onnxruntime")
 
 COMPILE: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown option": ((MODEL, *ORT, "--quantise"), "No such option '--quantise'"),
-    "mistyped option": ((MODEL, *ORT, "--methd", "mse"), "Did you mean one of: '--method'"),
+    "mistyped option": ((MODEL, *ORT, "--methd", "mse"), "Did you mean one of: '--metadata', '--method', '--metric'"),
     "option without a value": ((MODEL, "--target"), "Option '--target' requires an argument"),
     "no model": (ORT, "MODEL is missing"),
     "missing file": (("gone.onnx", *ORT), "gone.onnx: no such file"),

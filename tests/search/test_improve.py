@@ -115,7 +115,7 @@ def test_an_algorithm_that_harms_is_switched_off(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Improver, "_better", better)
     made = Improver(given, SAMPLES).improved(drafter, draft, base, stats, {})
-    assert tried == ["no round-kernels", "no correct-bias", "adaround"]
+    assert tried == ["no round-kernels, correct-bias", "no round-kernels", "no correct-bias", "adaround"]
     assert not any(record.name == "round-kernels" and record.changes for record in made.trace.records)
 
 
