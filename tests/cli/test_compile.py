@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,7 +170,10 @@ def start(folder: Path, **options: Any) -> subprocess.Popen[str]:
         sys.executable, "-m", "qcompiler", str(MODEL), *ORT, "--data", "slow:samples", "--samples", "30", "-o", "out",
         "--bench-seconds", "0", "--method", "minmax", "--precision", "int8",
     ]  # fmt: skip
-    return subprocess.Popen(command, cwd=folder, text=True, env={**os.environ, "PYTHONPATH": str(folder)}, **options)
+    # a shell that runs the tests in the background hands on that interrupts are to be ignored
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.Popen(command, cwd=folder, text=True, env=environment, preexec_fn=heard, **options)
 
 
 @pytest.mark.parametrize(
