@@ -20,7 +20,6 @@ from qcompiler.analysis import SessionConfig
 from qcompiler.quant import QSpec
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
-from qcompiler.search.choose import INSISTED
 from qcompiler.search.contest import Contract, contest
 from qcompiler.search.costs import Costs, from_file, measured, modelled, sized
 from qcompiler.search.evaluations import Evaluations
@@ -182,12 +181,7 @@ def _silent(done: int, total: int | None) -> None:
 
 
 def worth(candidates: Sequence[Candidate], verdicts: Verdicts) -> int | None:
-    """The fastest candidate that is broken or set aside and faster than what would be shipped; None where none is.
-
-    One that would be shipped only because its precision was asked for by name is the one.
-    """
-    if verdicts.choice.reasons[verdicts.choice.index] == INSISTED:
-        return verdicts.choice.index
+    """The fastest candidate that is broken or set aside and faster than what would be shipped; None where none is."""
     shipped = verdicts.outcomes[verdicts.choice.index].judged
     bar = FASTER * (shipped.speedup or 1.0) if shipped.precision != "float" else max(1.0, shipped.speedup or 1.0)
     open_ = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +12,7 @@ import qcompiler
 from qcompiler import Recipe
 from qcompiler.report.record import Report
 from qcompiler.search import mix
-from qcompiler.search.choose import choose
 from qcompiler.search.costs import Costs
-from qcompiler.search.judge import Outcome, Verdicts
-from qcompiler.search.promise import Judged, Promise
 from qcompiler.search.sensitivity import Sensitivity, corrupted
 
 CNN = Path(__file__).resolve().parents[2] / "models" / "digits_cnn"
@@ -106,14 +102,3 @@ def test_times_of_a_device_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert seen[0].quantized["/0/0.0/Conv"].seconds == pytest.approx(5e-3)
     conv = next(node for node in report.nodes if node.name == "/0/0.0/Conv")
     assert conv.reason == "does not pay in int8 (5000 us, 1000 us in float)"
-
-
-def test_what_ships_only_because_it_was_asked_for_by_name_is_taken_apart() -> None:
-    judged = [Judged("int8", worst_sqnr_db=15.0, drop=0.03, ci_low=0.0, ci_high=0.06), Judged("float"), Judged("float")]
-    promise = Promise(0.01, stated=False, insist=True)
-    choice = choose(judged, promise, floor=5.0)
-    outcomes = tuple(Outcome(None, None, one) for one in judged)
-    candidates = [SimpleNamespace(precision=one.precision) for one in judged]
-    assert choice.index == 0 and mix.worth(candidates, Verdicts(outcomes, None, choice, promise)) == 0  # type: ignore[arg-type]
-    kept = [judged[0], Judged("int8", worst_sqnr_db=18.0, drop=0.005, ci_low=0.0, ci_high=0.02), *judged[1:]]
-    assert choose(kept, promise, floor=5.0).index == 1
