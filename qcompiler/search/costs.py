@@ -265,7 +265,8 @@ def values_of(prepared: ir.Model, feed: Feed, owners: Mapping[str, str]) -> list
     tensors = {t.name: t for node in prepared.nodes for t in node.inputs if t.name and not isinstance(t, ir.Constant)}
     floats = {name: t for name, t in tensors.items() if t.dtype is not None and np.dtype(t.dtype) == np.float32}
     seen = observed(prepared, floats, show="shape")
-    shapes = Runner(seen.payload, outputs=[o for n, o in seen.outputs.items() if n not in feed]).run(feed)
+    shown = [output for name, output in seen.outputs.items() if name not in feed]
+    shapes = Runner(seen.payload, outputs=shown).run(feed) if shown else {}
     values = []
     for name, tensor in floats.items():
         shape = feed[name].shape if name in feed else shapes.get(seen.outputs.get(name, ""))
