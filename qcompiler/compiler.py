@@ -173,7 +173,7 @@ def _compiled(
         latency = None if recipe.latency is None else Path(recipe.latency)
         mixer = Mixer(
             attempts, on_evaluation, contract, recipe.sqnr_floor, config, ROUNDS[recipe.preset], feeds[0],
-            bool(seconds), latency, smallest, every=recipe.pareto,
+            latency, smallest, every=recipe.pareto,
         )  # fmt: skip
         more, evidence = mixer.mix(candidates, verdicts)
         if more and evidence is not None:

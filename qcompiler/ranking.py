@@ -54,12 +54,12 @@ def sensitivity(
     check_precision(backend, recipe, known=True)
     check_measure(by)
     tell("prepare", 0, None)
-    frontend = front(Path(model), recipe.fixed_shapes)
+    frontend = front(Path(model), recipe.fixed_shapes, lacks=backend.spec.lacks)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:
         known.check(fingerprint(frontend.prepared))
-    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given)
+    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given, algorithms=recipe.chosen)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
     (precision, *_) = backend.wished(recipe.precision, frontend.prepared, data=True)
     with open_means(recipe.workers, recipe.cluster, recipe.journal) as means:

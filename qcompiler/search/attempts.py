@@ -11,7 +11,7 @@ from qcompiler.data import Source
 from qcompiler.quant import Precision
 from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
-from qcompiler.search.costs import measured, unprofitable
+from qcompiler.search.costs import Costs, measured, unprofitable
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.improve import Improver
 from qcompiler.search.judge import FeedArrays, best_method
@@ -67,6 +67,7 @@ class Attempts:
     # the range method that was found best for the first candidate that needs one
     _method: str = ""
     _improver: Improver | None = None
+    _costs: list[tuple[Candidate, Costs]] = field(default_factory=list)
 
     def quantized(self, wished: Sequence[Precision]) -> list[Candidate]:
         """The candidates for some precisions of the target that the data serves, in their order."""
@@ -124,17 +125,24 @@ class Attempts:
         by_name = ("w8", *self.drafter.backend.spec.by_name)
         if not self.feeds or base.precision in by_name or self.means.deadline.passed:
             return []
-        self.tell("profile", 0, None)
-        origin, prepared = self.drafter.backend.origin, self.drafter.prepared
-        costs = measured(prepared, base, self.feeds[0], origin, self.config, self.means.cache)
         found = []
-        for placed in unprofitable(costs, BOUNDARIES):
+        for placed in unprofitable(self.profiled(base), BOUNDARIES):
             drafter = replace(self.drafter, placed=placed)
             draft = drafter.draft(base.precision)
             if draft.quantizes and (self.source is not None or self._known(draft.wanted)):
                 made = self._numbered(drafter, draft, base.method)
                 found.append(replace(made, placed=len(placed)))
         return found
+
+    def profiled(self, base: Candidate) -> Costs:
+        """What a candidate's groups cost on this machine, measured once for each; `feeds` must not be empty."""
+        known = next((costs for candidate, costs in self._costs if candidate is base), None)
+        if known is None:
+            self.tell("profile", 0, None)
+            origin, prepared = self.drafter.backend.origin, self.drafter.prepared
+            known = measured(prepared, base, self.feeds[0], origin, self.config, self.means.cache)
+            self._costs.append((base, known))
+        return known
 
     def _known(self, names: Sequence[str]) -> bool:
         return self.stats is not None and all(name in self.stats for name in names)

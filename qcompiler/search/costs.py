@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -109,7 +109,7 @@ def measured(
         groups,
         {group.name: total(quantized, (*group.planned, *group.prepared)) for group in groups},
         {group.name: total(floating, group.prepared) for group in groups},
-        tuple(values_of(prepared, feed, owner_by_node(groups))),
+        between(values_of(prepared, feed), groups),
         tuple(moved_with(groups, candidate.planned)),
     )
 
@@ -118,7 +118,7 @@ def modelled(prepared: ir.Model, candidate: Candidate, feed: Feed, roofline: Roo
     """The costs of a candidate by its target's roofline, on inputs of the shapes of `feed`."""
     groups = groups_of(prepared, candidate)
     macs = count_macs(prepared).nodes
-    values = values_of(prepared, feed, {node.name: node.name for node in prepared.nodes})
+    values = values_of(prepared, feed)
     moved: dict[str, int] = defaultdict(int)
     for value in values:
         for name in {value.producer, *value.readers} - {""}:
@@ -140,7 +140,7 @@ def modelled(prepared: ir.Model, candidate: Candidate, feed: Feed, roofline: Roo
         groups,
         {group.name: seconds(group, group.precision) for group in groups},
         {group.name: seconds(group, FLOAT) for group in groups},
-        tuple(values_of(prepared, feed, owner_by_node(groups))),
+        between(values, groups),
         tuple(moved_with(groups, candidate.planned)),
         f"modelled by a roofline, not measured ({roofline.source})",
         roofline.conversion(),
@@ -255,13 +255,17 @@ def fused(prepared: ir.Model, times: Mapping[str, Cost]) -> dict[str, str]:
     return found
 
 
-def owner_by_node(groups: Sequence[Group]) -> dict[str, str]:
-    """The group of each node of the prepared graph that has one."""
-    return {node: group.name for group in groups for node in group.prepared}
+def between(values: Iterable[Value], groups: Sequence[Group]) -> tuple[Value, ...]:
+    """The values that nodes hand each other as values that groups do; nodes without a group are "", which is float."""
+    owners = {node: group.name for group in groups for node in group.prepared}
+    return tuple(
+        Value(owners.get(v.producer, ""), tuple(dict.fromkeys(owners.get(r, "") for r in v.readers)), v.elements)
+        for v in values
+    )
 
 
-def values_of(prepared: ir.Model, feed: Feed, owners: Mapping[str, str]) -> list[Value]:
-    """Every float value of the main graph that passes between groups, with its size on this sample."""
+def values_of(prepared: ir.Model, feed: Feed) -> list[Value]:
+    """Every float value that the nodes of the main graph hand each other, with its size on this sample."""
     tensors = {t.name: t for node in prepared.nodes for t in node.inputs if t.name and not isinstance(t, ir.Constant)}
     floats = {name: t for name, t in tensors.items() if t.dtype is not None and np.dtype(t.dtype) == np.float32}
     seen = observed(prepared, floats, show="shape")
@@ -271,7 +275,7 @@ def values_of(prepared: ir.Model, feed: Feed, owners: Mapping[str, str]) -> list
     for name, tensor in floats.items():
         shape = feed[name].shape if name in feed else shapes.get(seen.outputs.get(name, ""))
         if shape is not None:
-            producer = owners.get(tensor.inputs[0].name, "") if tensor.inputs else ""
-            readers = tuple(dict.fromkeys(owners.get(user.name, "") for user in tensor.outputs))
+            producer = tensor.inputs[0].name if tensor.inputs else ""
+            readers = tuple(dict.fromkeys(user.name for user in tensor.outputs))
             values.append(Value(producer, readers, int(np.prod(shape, dtype=np.int64))))
     return values

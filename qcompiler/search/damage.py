@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qcompiler.analysis import Evaluation, Record, measure_for
+from qcompiler.analysis.evaluate import figures
 from qcompiler.analysis.measures import Measure
 from qcompiler.analysis.metrics import Array, class_output
 from qcompiler.analysis.record import record
@@ -82,7 +83,10 @@ class Tally:
 
     def loss(self, asked: Asked) -> float | None:
         """Of the metric; None where it was not asked for."""
-        return metric_loss(Evaluation.of(asked.measure, self.records)) if asked.measure and self.records else None
+        if asked.measure is None or not self.records:
+            return None
+        found = Evaluation.of(asked.measure, self.records)
+        return float(asked.measure.loss(figures(found.float_scores), figures(found.scores)))
 
 
 @dataclass(eq=False)
@@ -105,8 +109,3 @@ def _ratio(meter: SqnrMeter) -> float:
     if meter.noise == 0:
         return 0.0
     return meter.noise / meter.signal if meter.signal > 0 else math.inf
-
-
-def metric_loss(evaluation: Evaluation) -> float:
-    """By how much the metric is worse than that of the float model."""
-    return evaluation.float_value - evaluation.value

@@ -92,7 +92,6 @@ def _absorbed(node: ir.Node, plan: QuantPlan, related: object) -> list[str]:
 
 
 def _group(inside: Sequence[str], origin: Sequence[str], nodes: Mapping[str, ir.Node], plan: QuantPlan) -> Group:
-    made = {id(tensor) for name in inside for tensor in nodes[name].outputs}
     members = {id(nodes[name]) for name in inside}
     results = [
         tensor
@@ -101,8 +100,11 @@ def _group(inside: Sequence[str], origin: Sequence[str], nodes: Mapping[str, ir.
         if tensor.name and (any(id(r) not in members for r in tensor.outputs) or not tensor.outputs)
     ]
     stored = [plan.sites[Site(tensor.name)] for tensor in results if Site(tensor.name) in plan.sites]
-    reads = [t for name in inside for t in nodes[name].inputs if id(t) not in made and isinstance(t, ir.Constant)]
-    weights = any(Site(t.name, name, port) in plan.sites for t in reads for name in inside for port in range(8))
+    weights = any(
+        isinstance(tensor, ir.Constant) and Site(tensor.name, name, port) in plan.sites
+        for name in inside
+        for port, tensor in enumerate(nodes[name].inputs)
+    )
     moves = bool(stored) and len(stored) == len(results) and all(s.same_as is not None for s in stored) and not weights
     first = next((name for name in inside if name in set(origin)), origin[0] if origin else inside[0])
     return Group(

@@ -17,11 +17,10 @@ from typing import Any
 import numpy.typing as npt
 
 from qcompiler.analysis import SessionConfig
-from qcompiler.quant import QSpec
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.contest import Contract, contest
-from qcompiler.search.costs import Costs, from_file, measured, modelled, sized
+from qcompiler.search.costs import Costs, from_file, modelled, sized
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, reasons
 from qcompiler.search.judge import Verdicts, judged_of
@@ -29,6 +28,7 @@ from qcompiler.search.promise import Promise, breakage, set_aside
 from qcompiler.search.ranking import Ranked, ranked
 from qcompiler.search.remembered import remembered
 from qcompiler.search.served import Served
+from qcompiler.search.solver import FLOAT
 from qcompiler.targets import Roofline
 
 ROUNDS: Mapping[str, int] = {"fast": 0, "balanced": 8, "best": 24}
@@ -59,8 +59,8 @@ class Evidence:
     """What a search learnt.
 
     Attributes:
-        base: precision of the candidate that was taken apart, and why it was.
-        why: likewise.
+        base: precision of the candidate that was taken apart.
+        why: what spoke against it.
         groups: its groups, most harmful first.
         steps: the proposals in the order of their evaluation.
         times: where the times come from.
@@ -82,11 +82,10 @@ class Mixer:
     Attributes:
         attempts: makes candidates.
         evaluations: on the samples that decide.
-        contract, floor, insist: as for `judge`.
+        contract, floor: as for `judge`.
         config: session settings.
         rounds: evaluations at most.
-        feed: an input for times, measured or modelled.
-        timed: times are measured; else they are modelled, so that the same inputs give the same plan anywhere.
+        feed: an input of the shapes that times are modelled for, where the attempts profile nothing.
         latency: file of times from a device.
         smallest: the size of the weights is to be least, not the time.
         every: hand on every candidate that was evaluated, not the best alone.
@@ -99,7 +98,6 @@ class Mixer:
     config: SessionConfig
     rounds: int
     feed: Mapping[str, npt.NDArray[Any]]
-    timed: bool = True
     latency: Path | None = None
     smallest: bool = False
     every: bool = False
@@ -112,7 +110,6 @@ class Mixer:
             return [], None
         base, tell = whole(candidates, candidates[index]), self.attempts.tell
         source = self.attempts.source or self.evaluations.source
-        tell("profile", 0, None)
         costs = self._costs(base)
         found = remembered(
             self.attempts.means.journal, base, costs.movable, list(itertools.islice(source, SAMPLES)), self.config,
@@ -148,12 +145,12 @@ class Mixer:
         return [candidate for _, _, candidate in kept[:FINALISTS]]
 
     def _costs(self, base: Candidate) -> Costs:
-        backend = self.attempts.drafter.backend
-        prepared = self.attempts.drafter.prepared
-        if self.timed:
-            found = measured(prepared, base, self.feed, backend.origin, self.config, self.attempts.means.cache)
+        """Measured, or modelled where nothing is timed: then the same inputs give the same plan anywhere."""
+        drafter = self.attempts.drafter
+        if self.attempts.feeds:
+            found = self.attempts.profiled(base)
         else:
-            found = modelled(prepared, base, self.feed, backend.spec.roofline or twice_as_fast(base))
+            found = modelled(drafter.prepared, base, self.feed, drafter.backend.spec.roofline or twice_as_fast(base))
         found = found if self.latency is None else from_file(found, self.latency)
         return sized(found, base) if self.smallest else found
 
@@ -202,12 +199,8 @@ def whole(candidates: Sequence[Candidate], chosen: Candidate) -> Candidate:
 
 def twice_as_fast(base: Candidate) -> Roofline:
     """A target of which nothing is known: quantized values are half as long and multiplied twice as fast."""
-    widths = {spec.qtype.bits for spec in choices(base)}
-    bits = {"float": 16} | {plan.precision: min(widths, default=8) for plan in base.plan.nodes.values()} | {"float": 16}
-    rates = dict.fromkeys(bits, 2e12) | {"float": 1e12}
+    stored = [site.choice for _, site in base.plan.quantized() if site.choice is not None and site.derived is None]
+    least = min((spec.qtype.bits for spec in stored), default=8)
+    bits = {**{plan.precision: least for plan in base.plan.nodes.values()}, FLOAT: 16}
+    rates = {**dict.fromkeys(bits, 2e12), FLOAT: 1e12}
     return Roofline(rates, 1e11, bits, "quantized operators counted as twice as fast")
-
-
-def choices(base: Candidate) -> list[QSpec]:
-    """Every kind of quantization in a plan but those of biases."""
-    return [plan.choice for _, plan in base.plan.quantized() if plan.choice is not None and plan.derived is None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +9,7 @@ from qcompiler._version import __version__
 from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.cpu import cpu_flags
 from qcompiler.data import Sample
+from qcompiler.data.shards import digest
 from qcompiler.numerics import SqnrMeter
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.damage import Damage
@@ -45,23 +44,16 @@ def _about(base: Candidate, groups: Sequence[Group], samples: Sequence[Sample], 
     """Everything that the sensitivities depend on."""
     import onnxruntime
 
-    digest = hashlib.sha256()
-    for sample in samples:
-        for name, array in sorted(sample.feed.items()):
-            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-            digest.update(array.tobytes())
     names = [name for group in groups for name in ("", group.name, *group.planned)]
     version = (__version__, onnxruntime.__version__, *cpu_flags())
-    return ["sensitivity", *version, Served.of(base.model, config).digest, digest.hexdigest(), *names]
+    return ["sensitivity", *version, Served.of(base.model, config).digest, digest(samples), *names]
 
 
 def _plain(one: Sensitivity) -> dict[str, Any]:
     outputs = {name: [meter.signal, meter.noise, meter.count] for name, meter in one.alone.outputs.items()}
-    local = None if math.isinf(one.local_db) else one.local_db
-    return {"outputs": outputs, "divergence": one.alone.divergence, "local_db": local}
+    return {"outputs": outputs, "divergence": one.alone.divergence, "local_db": one.local_db}
 
 
 def _own(group: Group, entry: dict[str, Any]) -> Sensitivity:
     meters = {name: SqnrMeter(*numbers) for name, numbers in entry["outputs"].items()}
-    local = math.inf if entry["local_db"] is None else float(entry["local_db"])
-    return Sensitivity(group, Damage(meters, entry["divergence"]), None, local)
+    return Sensitivity(group, Damage(meters, entry["divergence"]), None, entry["local_db"])

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from qcompiler import ir
 from qcompiler.analysis import Payload, Runner, SessionConfig
@@ -26,7 +26,6 @@ from qcompiler.analysis.observe import observed
 from qcompiler.analysis.tap import no_samples
 from qcompiler.data import Sample
 from qcompiler.errors import PassError
-from qcompiler.numerics import SqnrMeter
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.restrict import restricted
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
@@ -218,11 +217,3 @@ def _stored(candidate: Candidate) -> dict[str, str]:
         for node in candidate.model.nodes
         if node.op == "QuantizeLinear" and Site(node.inputs[0].name) in sites and node.outputs[0].outputs
     }
-
-
-def corrupted(found: Sequence[Sensitivity], factors: Sequence[float]) -> tuple[Sensitivity, ...]:
-    """The same with every noise times a factor: to see that nothing but cost depends on them."""
-    return tuple(
-        replace(one, alone=Damage({n: SqnrMeter(m.signal, m.noise * f, m.count) for n, m in one.alone.outputs.items()}))
-        for one, f in zip(found, factors, strict=True)
-    )

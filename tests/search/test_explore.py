@@ -13,7 +13,8 @@ from qcompiler.search.costs import Cost, Costs
 from qcompiler.search.damage import Damage
 from qcompiler.search.explore import Dial, Proposal, explore, reasons
 from qcompiler.search.groups import Group
-from qcompiler.search.sensitivity import Sensitivity, corrupted
+from qcompiler.search.sensitivity import Sensitivity
+from tests.search.corruption import corrupted
 
 
 def group(name: str) -> Group:

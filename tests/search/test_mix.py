@@ -13,7 +13,8 @@ from qcompiler import Recipe
 from qcompiler.report.record import Report
 from qcompiler.search import mix
 from qcompiler.search.costs import Costs
-from qcompiler.search.sensitivity import Sensitivity, corrupted
+from qcompiler.search.sensitivity import Sensitivity
+from tests.search.corruption import corrupted
 
 CNN = Path(__file__).resolve().parents[2] / "models" / "digits_cnn"
 MODEL, DATA, EVAL = CNN / "model.onnx", str(CNN / "calibration.npz"), str(CNN / "evaluation.npz")

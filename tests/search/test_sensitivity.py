@@ -131,3 +131,20 @@ def test_dynamic_nodes_have_harm_too() -> None:
     samples = [Sample(feed_for(model, seed), None, str(seed)) for seed in range(3)]
     (one,) = sensitivities(made, groups_of(model, made), samples, config=OFF)
     assert one.group.precision == "w8" and 20 < one.alone.sqnr_db < 60
+
+
+def test_a_loss_is_positive_where_a_metric_gets_worse_whichever_way_is_better() -> None:
+    model, made, samples = candidate()
+    labelled = [Sample(sample.feed, np.zeros((1, 10), np.float32), sample.name) for sample in samples]
+    groups = groups_of(model, made)
+    float_error = sum(float(np.square(Runner(made.planned, OFF).run(s.feed)["y"]).mean()) for s in labelled) / 5
+    found = sensitivities(made, groups, labelled, config=OFF, loss=True, metric="mse")
+    for one in found:
+        if one.group.moves:
+            continue
+        plan = restricted(made.planned, made.plan, set(one.group.planned))
+        quantized = made.planned.copy()
+        Pipeline().graph(quantized, [Materialise(plan), EliminateDead()])
+        runner = Runner(quantized, OFF)
+        error = sum(float(np.square(runner.run(s.feed)["y"]).mean()) for s in labelled) / 5
+        assert one.metric_loss == pytest.approx(error - float_error, abs=1e-4)
