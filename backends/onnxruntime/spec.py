@@ -15,6 +15,7 @@ from qcompiler.quant import PerAxis, PerTensor, QSpec
 from qcompiler.quant.qtype import INT8, UINT8
 from qcompiler.targets import REST, Activation, Bias, FloatRule, OpRule, Same, Scaled, TargetSpec, Weight
 from qcompiler.targets import Float as StaysFloat
+from qcompiler.targets.conditions import nearest, no_indices, plain_gemm
 
 # uint8 activations with any zero point, int8 weights with zero point 0: the only pair with VNNI kernels (rules 1, 2).
 U8 = QSpec(UINT8, PerTensor())
@@ -22,17 +23,6 @@ U8_DYNAMIC = QSpec(UINT8, PerTensor(), dynamic=True)
 S8_CHANNEL = QSpec(INT8, PerAxis(0), symmetric=True)
 ACTIVATION = Activation((U8,))
 WEIGHT = Weight((S8_CHANNEL,))
-
-
-def plain_gemm(node: ir.Node) -> str | None:
-    """QGemm takes alpha, beta = 1 and an untransposed input; its bias is one row."""
-    if any(float(node.attrs.get(name, 1.0)) != 1.0 for name in ("alpha", "beta")) or node.attrs.get("transA", 0):
-        return f"Gemm {node.name!r} has alpha, beta or transA"
-    if len(node.inputs) > 2 and node.inputs[2].name:
-        bias, columns = node.inputs[2].shape, node.inputs[1].shape[0 if node.attrs.get("transB", 0) else 1]
-        if bias is None or list(bias) != [columns]:
-            return f"bias of Gemm {node.name!r} is not one value for each column"
-    return None
 
 
 def matrix_weight(node: ir.Node) -> str | None:
@@ -55,12 +45,6 @@ def at_most_rank_4(node: ir.Node) -> str | None:
     )
 
 
-def nearest(node: ir.Node) -> str | None:
-    """Only nearest-neighbour Resize moves values without arithmetic."""
-    mode = node.attrs.get("mode", "nearest")
-    return None if mode == "nearest" else f"Resize {node.name!r} interpolates ({mode})"
-
-
 def unit_steps(node: ir.Node) -> str | None:
     """A Slice with steps is 2.4 times slower on uint8 than on float."""
     if len(node.inputs) < 5 or not node.inputs[4].name:
@@ -69,11 +53,6 @@ def unit_steps(node: ir.Node) -> str | None:
     if isinstance(steps, ir.Constant) and (abs(ir.array(steps)) == 1).all():
         return None
     return f"Slice {node.name!r} has steps other than 1"
-
-
-def no_indices(node: ir.Node) -> str | None:
-    """MaxPool that also returns indices has no uint8 kernel."""
-    return f"MaxPool {node.name!r} returns indices" if len(node.outputs) > 1 and node.outputs[1].name else None
 
 
 def positive_factor(node: ir.Node) -> str | None:

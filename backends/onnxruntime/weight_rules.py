@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.backends.onnxruntime.spec import matrix_weight, plain_gemm
+from qcompiler.backends.onnxruntime.spec import matrix_weight
 from qcompiler.errors import UsageError
 from qcompiler.quant import PerBlock, QSpec
 from qcompiler.quant.qtype import UINT2, UINT4, UINT8
 from qcompiler.targets import Condition, Float, OpRule, Weight
+from qcompiler.targets.conditions import plain_gemm
 
 TYPES = {2: UINT2, 4: UINT4, 8: UINT8}
 BLOCKS = (16, 32, 64, 128, 256)

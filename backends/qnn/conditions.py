@@ -34,17 +34,6 @@ def one_group(node: ir.Node) -> str | None:
     return None if groups == 1 else f"ConvTranspose {node.name!r} has {groups} groups"
 
 
-def plain_gemm(node: ir.Node) -> str | None:
-    """A Gemm of alpha, beta = 1 and an untransposed input; its bias is one row."""
-    if any(float(node.attrs.get(name, 1.0)) != 1.0 for name in ("alpha", "beta")) or node.attrs.get("transA", 0):
-        return f"Gemm {node.name!r} has alpha, beta or transA"
-    if len(node.inputs) > 2 and node.inputs[2].name:
-        bias, columns = node.inputs[2].shape, node.inputs[1].shape[0 if node.attrs.get("transB", 0) else 1]
-        if bias is None or list(bias) != [columns]:
-            return f"bias of Gemm {node.name!r} is not one value for each column"
-    return None
-
-
 def matrix_weight(node: ir.Node) -> str | None:
     """A constant second operand of rank 2 has one scale for each column."""
     weight = node.inputs[1]
@@ -76,17 +65,6 @@ def whole_norm(node: ir.Node) -> str | None:
 def two_operands(node: ir.Node) -> str | None:
     """Two operands."""
     return None if len(node.inputs) == 2 else f"{node.op} {node.name!r} has {len(node.inputs)} operands"
-
-
-def no_indices(node: ir.Node) -> str | None:
-    """A pool that returns no indices."""
-    return f"{node.op} {node.name!r} returns indices" if len(node.outputs) > 1 and node.outputs[1].name else None
-
-
-def nearest(node: ir.Node) -> str | None:
-    """A Resize that copies values."""
-    mode = node.attrs.get("mode", "nearest")
-    return None if mode == "nearest" else f"Resize {node.name!r} interpolates ({mode})"
 
 
 def interpolating(node: ir.Node) -> str | None:

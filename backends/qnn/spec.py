@@ -34,6 +34,7 @@ from qcompiler.targets import (
     Weight,
 )
 from qcompiler.targets import Float as StaysFloat
+from qcompiler.targets.conditions import nearest, no_indices, plain_gemm
 
 U8, U16 = QSpec(UINT8, PerTensor()), QSpec(UINT16, PerTensor())
 S16 = QSpec(INT16, PerTensor(), symmetric=True)
@@ -115,7 +116,7 @@ def rules(kind: Kinds) -> tuple[OpRule, ...]:
             "conv-transpose-grouped", ("ConvTranspose",), {0: x, 1: Weight((S8_TENSOR,)), 2: Bias()}, x,
             "section 2.2: per-tensor weights, as channels of groups are not one axis",
         ),
-        rule("gemm", ("Gemm",), {0: x, 1: w, 2: Bias()}, x, "rule 4, section 2.1", only.plain_gemm, only.matrix_weight),
+        rule("gemm", ("Gemm",), {0: x, 1: w, 2: Bias()}, x, "rule 4, section 2.1", plain_gemm, only.matrix_weight),
         rule("matmul", ("MatMul",), {0: x, 1: w}, x, "rule 4, section 2.1", only.matrix_weight),
         rule(
             "product", ("MatMul",), {0: x, 1: Activation((kind.second,))}, x,
@@ -132,10 +133,10 @@ def rules(kind: Kinds) -> tuple[OpRule, ...]:
         rule("argmax", ("ArgMax", "ArgMin"), {0: x}, StaysFloat(), "section 2.2"),
         rule("concat", ("Concat",), {REST: x}, x, "rule 7: independent encodings are taken"),
         rule("pool", ("AveragePool", "GlobalAveragePool"), {0: x}, x, "section 2.2"),
-        rule("max-pool", POOLS, {0: x}, Same(), SHARES, only.no_indices),
+        rule("max-pool", POOLS, {0: x}, Same(), SHARES, no_indices),
         rule("reduce", ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2"), {0: x}, x, "section 2.2"),
         rule("interpolate", ("Resize",), {0: x}, x, "section 2.2", only.interpolating),
-        rule("resize", ("Resize",), {0: x}, Same(), SHARES, only.nearest),
+        rule("resize", ("Resize",), {0: x}, Same(), SHARES, nearest),
         rule("grid-sample", ("GridSample",), {0: x, 1: x}, x, "section 2.2"),
         rule("pad", ("Pad",), {0: x}, Same(), "section 2.2", only.pads_zero),
         rule("move", MOVES, {0: x}, Same(), SHARES, only.at_most_rank_5),

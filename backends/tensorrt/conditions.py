@@ -34,13 +34,6 @@ def wide_enough(least: int) -> Condition:
     return condition
 
 
-def plain_gemm(node: ir.Node) -> str | None:
-    """Factors and a transposed input would need arithmetic on the quantized operands."""
-    if any(float(node.attrs.get(name, 1.0)) != 1.0 for name in ("alpha", "beta")) or node.attrs.get("transA", 0):
-        return f"Gemm {node.name!r} has alpha, beta or transA"
-    return None
-
-
 def matrix(node: ir.Node) -> str | None:
     """A constant second operand of rank 2 that tensor cores take."""
     weight = node.inputs[1]

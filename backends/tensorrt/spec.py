@@ -19,7 +19,6 @@ from qcompiler.backends.tensorrt.conditions import (
     never,
     not_depthwise,
     not_split,
-    plain_gemm,
     skip_at,
     wide_enough,
 )
@@ -28,6 +27,7 @@ from qcompiler.backends.tensorrt.variants import GPUS, Gpu
 from qcompiler.quant import PerAxis, PerBlock, PerTensor, Precision, QSpec
 from qcompiler.quant.qtype import FP4_E2M1, FP8_E4M3, INT4, INT8
 from qcompiler.targets import Activation, Float, FloatRule, OpRule, TargetSpec, Weight
+from qcompiler.targets.conditions import unscaled_gemm
 
 INT4_BLOCKS = (128, 64, 32)
 FP4_BLOCK = 16
@@ -51,7 +51,7 @@ def eight_bits(name: Precision, x: Activation, w: Weight, *, conv: bool, attenti
             conditions=(not_depthwise, wide_enough(channels), *turing), computes=name,
         ),
         OpRule("gemm", ("Gemm",), {0: x, 1: w}, Float(), "section 1: MatMul, Gemm; 3.1",
-               conditions=(plain_gemm, matrix, not_split), computes=name),
+               conditions=(unscaled_gemm, matrix, not_split), computes=name),
         OpRule("attention", ("MatMul",), {0: x, 1: x}, Float(), attention, conditions=(in_attention,), computes=name),
         OpRule("matmul", ("MatMul",), {0: x, 1: w}, Float(), "section 1: MatMul, Gemm; 3.1",
                conditions=(matrix, not_split), computes=name),
@@ -73,7 +73,7 @@ def weights_only(name: Precision, weight: Weight, source: str, block: int | None
     suffix = "" if block is None else f"-{block}"
     return (
         OpRule(f"weights-gemm{suffix}", ("Gemm",), {1: weight}, Float(), source,
-               conditions=(plain_gemm, matrix, *blocks), computes=name),
+               conditions=(unscaled_gemm, matrix, *blocks), computes=name),
         OpRule(f"weights-matmul{suffix}", ("MatMul",), {1: weight}, Float(), source,
                conditions=(matrix, *blocks), computes=name),
     )  # fmt: skip
@@ -94,7 +94,7 @@ def fp4() -> tuple[OpRule, ...]:
     source = "section 1: NVFP4, both operands: a native FP4 GEMM"
     return (
         OpRule("fp4-gemm", ("Gemm",), {0: F4, 1: F4_WEIGHT}, Float(), source,
-               conditions=(plain_gemm, matrix, blocks_of(FP4_BLOCK, single=False)), computes="nvfp4"),
+               conditions=(unscaled_gemm, matrix, blocks_of(FP4_BLOCK, single=False)), computes="nvfp4"),
         OpRule("fp4-matmul", ("MatMul",), {0: F4, 1: F4_WEIGHT}, Float(), source,
                conditions=(matrix, not_split, blocks_of(FP4_BLOCK, single=False)), computes="nvfp4"),
     )  # fmt: skip

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from qcompiler import ir
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Pipeline
 from qcompiler.search.candidates import Candidate, Drafter
+from tests.backends.builder import GraphBuilder
 from tests.graphs import feed_for, run
 from tests.quantized import BACKEND, Seen
 
 SHAPE = [1, 4, 8, 8]
 
 
-@dataclass
-class Builder:
+class Builder(GraphBuilder):
     """A graph under construction; every value has the shape `SHAPE`."""
-
-    rng: np.random.Generator
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-    values: list[str] = field(default_factory=lambda: ["x"])
-
-    def const(self, values: Any) -> str:
-        array = np.asarray(values)
-        array = array.astype(np.float32) if array.dtype.kind == "f" else array
-        self.constants.append(numpy_helper.from_array(array, f"c{len(self.constants)}"))
-        return self.constants[-1].name
-
-    def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        names = [f"{op.lower()}{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, name=f"{op}_{len(self.nodes)}", **attributes))
-        return names[0] if outputs == 1 else names
 
     def floats(self, *shape: int) -> np.ndarray:
         return self.rng.normal(size=shape)

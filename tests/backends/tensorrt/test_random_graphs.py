@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from qcompiler import ir
 from qcompiler.analysis import Runner, SessionConfig
@@ -22,6 +20,7 @@ from qcompiler.backends.tensorrt.variants import GPUS
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Pipeline
 from qcompiler.search.candidates import Candidate, Drafter
+from tests.backends.builder import GraphBuilder
 from tests.graphs import feed_for, run
 from tests.quantized import Seen
 
@@ -30,25 +29,8 @@ pytestmark = pytest.mark.skipif(not version(), reason="needs the extra `tensorrt
 IMAGE, TOKENS, WIDTH = [2, 32, 8, 8], [2, 24, 64], 64
 
 
-@dataclass
-class Builder:
+class Builder(GraphBuilder):
     """A graph under construction; every value has the shape of its input."""
-
-    rng: np.random.Generator
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-    values: list[str] = field(default_factory=lambda: ["x"])
-
-    def const(self, values: Any) -> str:
-        array = np.asarray(values)
-        array = array.astype(np.float32) if array.dtype.kind == "f" else array
-        self.constants.append(numpy_helper.from_array(array, f"c{len(self.constants)}"))
-        return self.constants[-1].name
-
-    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{op.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name=f"{op}_{len(self.nodes)}", **attributes))
-        return name
 
     def weight(self, *shape: int) -> str:
         fan = int(np.prod(shape[1:])) if len(shape) > 2 else shape[0]
