@@ -165,6 +165,7 @@ def _compiled(
         judge, frontend.original, evaluations=on_evaluation, config=config,
         insist=recipe.precision not in ("auto", "float"), floor=recipe.sqnr_floor, seconds=seconds, bench_feeds=feeds,
         tell=lambda done, total: tell("judge", done, total), cache=means.cache, deadline=deadline, smallest=smallest,
+        by_name=backend.spec.by_name,
     )  # fmt: skip
     tell("judge", 0, None)
     verdicts, evidence = judging(candidates, contract=contract), None

@@ -145,5 +145,6 @@ def spec(variant: str) -> TargetSpec:
         recasts=frozenset(known),
         scans=frozenset(known) - {"bf16"},
         zero_points=False,
+        by_name=frozenset({"w4"} & known.keys()),
         roofline=ROOFLINES[variant],
     )

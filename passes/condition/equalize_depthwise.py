@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.numerics.observers import ChannelRange
+from qcompiler.passes.condition.octaves import scale
 from qcompiler.passes.plan.bounds import bounds
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import QuantPlan, Site
@@ -89,8 +90,10 @@ class EqualizeDepthwise(GraphPass):
             if not octaves.any():
                 record.refusals.append(Refusal(self.name, pair.second.name, "its channels are alike"))
                 continue
-            _scale(edit, pair.first, (1, 2), octaves)
-            _scale(edit, pair.second, (1,), -np.repeat(octaves, pair.second.inputs[1].shape[0] // channels))
+            for port in (1, 2):
+                if port < len(pair.first.inputs) and pair.first.inputs[port].name:
+                    scale(edit, pair.first, port, 0, octaves)
+            scale(edit, pair.second, 1, 0, -np.repeat(octaves, pair.second.inputs[1].shape[0] // channels))
             old = pair.between.name
             edit.rename(pair.between, f"{old}_equalized")
             self.renamed[pair.between.name], self.octaves[pair.between.name] = old, octaves
@@ -145,16 +148,6 @@ def stretch(peaks: npt.NDArray[np.float32], top: float | None) -> npt.NDArray[np
     ratio = peak / np.where(peaks > 0, peaks, max(peak, 1.0)).astype(np.float64)
     octaves = np.where(peaks > 0, np.floor(np.log2(np.maximum(ratio, 1.0))), 0.0)
     return np.asarray(np.minimum(octaves, MOST_OCTAVES), np.int64)
-
-
-def _scale(edit: ir.Editor, node: ir.Node, ports: tuple[int, ...], octaves: npt.NDArray[np.int64]) -> None:
-    """Multiplies constants by 2^octaves along their first axis."""
-    for port in ports:
-        if port < len(node.inputs) and node.inputs[port].name:
-            values = ir.array(node.inputs[port])
-            factor = octaves.reshape(-1, *[1] * (values.ndim - 1))
-            scaled = np.ldexp(values, factor.astype(np.int32)).astype(np.float32)
-            edit.set_input(node, port, edit.constant(f"{node.inputs[port].name}_equalized", scaled))
 
 
 def wanted_ranges(model: ir.Model, plan: QuantPlan) -> tuple[str, ...]:

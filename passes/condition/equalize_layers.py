@@ -26,6 +26,7 @@ from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.migrate import octaves
 from qcompiler.numerics.observers import ChannelRange
+from qcompiler.passes.condition.octaves import multiply, scale
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import QuantPlan, Site
 from qcompiler.rewrite import Refusal
@@ -186,21 +187,11 @@ def by_input(node: ir.Node) -> F64:
     return np.asarray(parts.transpose(0, 2, 1, 3).reshape(-1, parts.shape[1], parts.shape[3]))
 
 
-def scale(edit: ir.Editor, node: ir.Node, port: int, axis: int, k: npt.NDArray[np.int64]) -> None:
-    """Multiplies a constant by 2^k along an axis."""
-    values = ir.array(node.inputs[port])
-    form = [-1 if i == axis % values.ndim else 1 for i in range(values.ndim)]
-    scaled = np.ldexp(values, k.reshape(form).astype(np.int32)).astype(np.float32)
-    edit.set_input(node, port, edit.constant(f"{node.inputs[port].name}_equalized", scaled))
-
-
 def shrink(edit: ir.Editor, node: ir.Node, k: npt.NDArray[np.int64]) -> None:
     """Multiplies the weights that read channel c by 2^-k_c."""
     if node.op != "Conv":
         scale(edit, node, 1, 1 if node.op == "Gemm" and node.attrs.get("transB", 0) else 0, -k)
         return
-    values, group = ir.array(node.inputs[1]), int(node.attrs.get("group", 1))
-    mine = np.repeat(k.reshape(group, -1), values.shape[0] // group, axis=0)
-    factor = -mine.reshape(*mine.shape, *[1] * (values.ndim - 2))
-    scaled = np.ldexp(values, factor.astype(np.int32)).astype(np.float32)
-    edit.set_input(node, 1, edit.constant(f"{node.inputs[1].name}_equalized", scaled))
+    group = int(node.attrs.get("group", 1))
+    mine = np.repeat(k.reshape(group, -1), node.inputs[1].shape[0] // group, axis=0)
+    multiply(edit, node, 1, -mine.reshape(*mine.shape, *[1] * (len(node.inputs[1].shape) - 2)))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qcompiler.search.promise import FOR_SIZE, Judged, Promise, Verdict, breakage, set_aside, verdict
+from qcompiler.search.promise import Judged, Promise, Verdict, breakage, set_aside, verdict
 
 NEARLY_EQUAL = 1.05
 CLEAN = 20.0
@@ -44,7 +44,7 @@ class Choice:
 
 def faster(judged: Judged, bar: float) -> bool:
     """Whether a candidate is faster than `bar` beyond its noise; True where nothing was measured, or size is wished."""
-    return judged.precision in FOR_SIZE or judged.speedup is None or judged.speedup >= bar + judged.noise
+    return judged.for_size or judged.speedup is None or judged.speedup >= bar + judged.noise
 
 
 def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from qcompiler.analysis import (
 from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.session import config_of
 from qcompiler.data import InputInfo, Sample
+from qcompiler.quant import Precision
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.choose import Choice, choose
 from qcompiler.search.contest import Contract, Result, contest
@@ -103,6 +104,7 @@ def judge(
     cache: TimingCache | None = None,
     deadline: Deadline = NEVER,
     smallest: bool = False,
+    by_name: Collection[Precision] = (),
 ) -> Verdicts:
     """Measures every candidate and chooses.
 
@@ -120,6 +122,7 @@ def judge(
         cache: of the timings.
         deadline: of the search.
         smallest: what counts is the size of the weights, not the time.
+        by_name: precisions of the target that are for size alone.
 
     Raises:
         ModelError: ONNX Runtime refuses a model.
@@ -148,7 +151,7 @@ def judge(
     for i, candidate in enumerate(candidates):
         name = "given" if candidate.model is original else str(i)
         result, timing = results.get(str(i)), timings.get(name)
-        judged = judged_of(candidate.precision, result, timings.get("given"), timing)
+        judged = judged_of(candidate.precision, result, timings.get("given"), timing, by_name)
         broken_at = ""
         if evaluations is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
             broken_at = name_of_break(candidates[-2].model, candidate.runs, evaluations.source, floor, config)
@@ -167,7 +170,13 @@ def judge(
     return Verdicts(tuple(outcomes), timings.get("given"), choice, promise)
 
 
-def judged_of(precision: str, result: Result | None, given: Timing | None, timing: Timing | None) -> Judged:
+def judged_of(
+    precision: str,
+    result: Result | None,
+    given: Timing | None,
+    timing: Timing | None,
+    by_name: Collection[Precision] = (),
+) -> Judged:
     """The figures that decide, of one candidate."""
     fields: dict[str, Any] = {}
     if result is not None:
@@ -180,7 +189,7 @@ def judged_of(precision: str, result: Result | None, given: Timing | None, timin
     if given is not None and timing is not None:
         gain = speedup(given, timing)
         fields |= {"speedup": gain.ratio, "noise": gain.noise}
-    return Judged(precision, **fields)
+    return Judged(precision, for_size=precision in by_name, **fields)
 
 
 def name_of_break(

@@ -168,7 +168,7 @@ class Mixer:
         running = {"it": Served.of(candidate.runs, self.config)}
         rounds = self.evaluations.rounds(running, self.attempts.means.deadline, _silent)
         result = contest(rounds, running, self.contract, total=self.evaluations.count)["it"]
-        judged = judged_of(candidate.precision, result, None, None)
+        judged = judged_of(candidate.precision, result, None, None, self.attempts.drafter.backend.spec.by_name)
         kept = breakage(judged, promise, self.floor) is None and set_aside(judged, promise) is None
         return kept, judged.drop
 

@@ -21,11 +21,6 @@ NEAR = 10.0
 Verdict = Literal["holds", "broken", "undecided", "informative", "not measured"]
 
 
-FOR_SIZE = frozenset({"w4"})
-"""Precisions that are tried only when asked for by name, for the size of the model: they need not be faster, and differ
-from float more often than others do; the floor of the signal-to-noise ratio alone says that they are broken."""
-
-
 @dataclass(frozen=True)
 class Promise:
     """What the loss may be.
@@ -53,6 +48,9 @@ class Judged:
         unit: of the metric, as `Measure.unit`.
         speedup: over the model as given; None where not measured.
         noise: spread of the speed-up, in the same unit.
+        for_size: its precision is one that is asked for by name, for the size of the model (`TargetSpec.by_name`): it
+            need not be faster, and differs from float more often than others do; the floor of the signal-to-noise
+            ratio alone says that it is broken.
     """
 
     precision: str
@@ -65,6 +63,7 @@ class Judged:
     unit: str = "share"
     speedup: float | None = None
     noise: float = 0.0
+    for_size: bool = False
 
 
 def breakage(judged: Judged, promise: Promise, floor: float) -> str | None:
@@ -89,7 +88,7 @@ def collapse(judged: Judged) -> str | None:
     """What nobody wants, whatever was promised."""
     if judged.drop is None or judged.unit != "share" or (judged.agreement and (judged.worst_sqnr_db or 0.0) >= NEAR):
         return None
-    if judged.precision in FOR_SIZE:
+    if judged.for_size:
         return None
     limit = AGREEMENT_COLLAPSE if judged.agreement else COLLAPSE
     return f"the metric falls by {judged.drop:.2%}, surely more than {limit:.0%}" if surely(judged) > limit else None
