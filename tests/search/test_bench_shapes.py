@@ -96,9 +96,9 @@ def test_a_compile_reports_each_shape(tmp_path: Path) -> None:
     model = parse("g (float[rows, 64] x) => (float[rows, 64] y) { y = MatMul(x, w) }", {"w": weight})
     qcompiler.save(model, tmp_path / "m.onnx")
     data = [{"x": np.ones((1, 64), np.float32) * i} for i in range(1, 4)]
-    recipe = Recipe(bench_shapes=("rows=1", "x=96x64"), bench_seconds=0.5, precision="w8")
+    recipe = Recipe(bench_shapes=("rows=1", "x=2048x64"), bench_seconds=0.5, precision="w8")
     report = qcompiler.compile(tmp_path / "m.onnx", "onnxruntime", data, recipe=recipe).report
-    assert [entry["shape"] for entry in report.latency.shapes] == ["rows=1", "x=96x64"]
+    assert [entry["shape"] for entry in report.latency.shapes] == ["rows=1", "x=2048x64"]
     small, large = (entry["float_ms"] for entry in report.latency.shapes)
     assert large > 1.5 * small
     mean = math.sqrt(math.prod(entry["speedup"] for entry in report.latency.shapes))
