@@ -10,6 +10,7 @@ import onnx
 from qcompiler import ir
 from qcompiler.backends import get
 from qcompiler.backends.conformance import Conformance
+from qcompiler.errors import DataError
 from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.observers import ChannelRange
@@ -34,6 +35,8 @@ class Seen:
     histograms: Mapping[str, Histogram]
 
     def histogram(self, tensor: str) -> Histogram:
+        if tensor not in self.histograms:
+            raise DataError("was not observed", where=tensor)
         return self.histograms[tensor]
 
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:

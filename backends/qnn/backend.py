@@ -21,6 +21,7 @@ from qcompiler.backends.qnn.spec import table
 from qcompiler.data import Sample
 from qcompiler.errors import MissingExtraError, UsageError
 from qcompiler.passes.condition.norm_bias import NormBias
+from qcompiler.passes.condition.square_to_mul import SquareToMul
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import Precision, QuantPlan
@@ -81,7 +82,7 @@ class Qnn:
 
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
         """Forms that the provider knows."""
-        return Conditioning((NormBias(),))
+        return Conditioning((NormBias(), SquareToMul()))
 
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
         """For `auto` the first of 8 and 16 bits that is near float; float16 where there is no data to quantize by.

@@ -102,7 +102,7 @@ class Encode(PlanPass):
             DataError: the statistics lack a tensor, or hold NaN or infinity.
         """
         constants, limits = {constant.name: constant for constant in model.constants()}, limits_of(model)
-        useful, matters = useful_ranges(model), importance(model)
+        useful, matters = useful_ranges(model, self._seen), importance(model)
         done: dict[Site, SitePlan] = {}
         for root, members in plan.groups().items():
             decision = plan.sites[root]
@@ -114,6 +114,12 @@ class Encode(PlanPass):
             done.update({s: replace(plan.sites[s], encoding=plan.follow(s, encoding)) for s in members})
         record.changes = len(done)
         return plan.with_sites(done)
+
+    def _seen(self, tensor: str) -> Histogram | None:
+        try:
+            return None if self.stats is None else self.stats.histogram(self.aliases.get(tensor, tensor))
+        except DataError:
+            return None
 
     def _encoding(
         self,

@@ -6,8 +6,10 @@
     Sigmoid(x), Tanh(x)              [-8, 8]                   the rest changes the result by less than 0.0004
     x * Sigmoid(x)                   [-10, inf)                less than 0.0005
     x * Clip(x + c, 0, h) [* a]      [-c, inf)                 HardSwish as integer kernels compute it
+    Softmax(x), x masked             [low, inf)                out of sight (`masks`): the histogram says where that is
 
 Add of a constant, Mul by a positive constant, and operators that only move values hand the interval of their result on.
+Where the other operand of Add is computed, what it was seen to reach counts as its largest value.
 A tensor has the smallest interval that holds those of all its uses. Batch normalisation leaves a third of the input of
 a HardSwish below -3, often far below: cut there, the steps are two to five times finer where they count.
 """
@@ -15,11 +17,15 @@ a HardSwish below -3, often far below: cut there, the steps are two to five time
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from qcompiler import ir
+from qcompiler.numerics.histogram import Histogram
 from qcompiler.passes.plan.bounds import Bounds, bounds
+from qcompiler.passes.plan.masks import lowest_in_sight
+
+Seen = Callable[[str], Histogram | None]
 
 EVERYTHING: Bounds = (-math.inf, math.inf)
 SATURATION = 8.0
@@ -33,9 +39,14 @@ _MOVES = frozenset(
 )  # fmt: skip
 
 
-def useful_ranges(model: ir.Model) -> Mapping[str, Bounds]:
-    """The interval of every value of the main graph for which it is not everything."""
-    found = _Backward(ir.Editor(model, model.graph))
+def useful_ranges(model: ir.Model, seen: Seen = lambda _: None) -> Mapping[str, Bounds]:
+    """The interval of every value of the main graph for which it is not everything.
+
+    Args:
+        model: its main graph is read.
+        seen: the histogram of a tensor; None where there is none.
+    """
+    found = _Backward(ir.Editor(model, model.graph), seen)
     values = [*model.inputs, *(tensor for node in model.nodes for tensor in node.outputs if tensor.name)]
     known = {tensor.name: found.of(tensor) for tensor in reversed(values)}
     return {name: known[name] for name in reversed(known) if known[name] != EVERYTHING}
@@ -46,6 +57,7 @@ class _Backward:
     """Walks from readers to what they read; each value is looked at once."""
 
     edit: ir.Editor
+    seen: Seen
     done: dict[int, Bounds] = field(default_factory=dict)
 
     def of(self, tensor: ir.Tensor) -> Bounds:
@@ -75,6 +87,14 @@ class _Backward:
             case "Add" if (shift := number(node.inputs[1 - port])) is not None:
                 low, high = self.of(node.outputs[0])
                 return low - shift, high - shift
+            case "Add" if node.inputs[0] is not node.inputs[1]:
+                low, other = self.of(node.outputs[0])[0], self.seen(node.inputs[1 - port].name)
+                return (-math.inf if other is None else low - max(other.maximum, 0.0)), math.inf
+            case "Softmax":
+                values = self.seen(tensor.name)
+                return (-math.inf if values is None else lowest_in_sight(values)), math.inf
+            case "Where" if port > 0:
+                return self.of(node.outputs[0])
             case "Mul" if (factor := number(node.inputs[1 - port])) is not None:
                 low, high = self.of(node.outputs[0])
                 return (low / factor, high / factor) if factor > 0 else EVERYTHING
