@@ -75,6 +75,13 @@ def settled(evaluation: Evaluation, limit: float, alpha: float) -> bool:
     return loss.ci_high <= limit or loss.ci_low > limit
 
 
+def provable(evaluation: Evaluation, limit: float, alpha: float) -> bool:
+    """Whether as many samples could show that a loss is within the limit: whether they do where nothing is lost."""
+    if evaluation.measure.bound == "draws":
+        return limit > 0
+    return share_bounds(0, len(figures(evaluation.scores)), alpha)[1] <= limit
+
+
 def discordant(before: Array, after: Array) -> tuple[int, int, int]:
     """Hits that only the float model has, hits that only the other one has, and all rows."""
     first, second = before[:, 0].astype(np.bool_), after[:, 0].astype(np.bool_)

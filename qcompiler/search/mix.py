@@ -4,6 +4,9 @@ Runs after the candidates of the table were judged. The fastest of those that we
 the harm of each group (`sensitivity`), its times in both precisions (`costs`), and proposals between all float and all
 quantized (`explore`), each made and evaluated like any other candidate. What was learnt is kept as evidence, for the
 report and for `qcompile explain`.
+
+Where a contract was asked for and the samples are enough to prove it at all, a candidate must be proven to keep it, and
+one that is undecided is taken apart like a broken one. Where they are too few, an estimate within the limit does.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import numpy.typing as npt
 
 from qcompiler.analysis import SessionConfig
+from qcompiler.analysis.loss import provable
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.contest import Contract, contest
@@ -24,7 +28,7 @@ from qcompiler.search.costs import Costs, from_file, modelled, sized
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, reasons
 from qcompiler.search.judge import Verdicts, judged_of
-from qcompiler.search.promise import Promise, breakage, set_aside
+from qcompiler.search.promise import Judged, Promise, breakage, set_aside, verdict
 from qcompiler.search.ranking import Ranked, ranked
 from qcompiler.search.remembered import remembered
 from qcompiler.search.served import Served
@@ -105,7 +109,10 @@ class Mixer:
 
     def mix(self, candidates: Sequence[Candidate], verdicts: Verdicts) -> tuple[list[Candidate], Evidence | None]:
         """Further candidates, and what was learnt; nothing where no candidate is worth it."""
-        index = worth(candidates, verdicts)
+        tries = sum(candidate.precision != "float" for candidate in candidates) + self.rounds
+        strict = replace(self.contract, tries=tries)
+        proof = verdicts.promise.stated and provable_in(verdicts, strict)
+        index = worth(candidates, verdicts, proof=proof)
         if index is None or not self.rounds or self.attempts.means.deadline.passed:
             return [], None
         base, tell = whole(candidates, candidates[index]), self.attempts.tell
@@ -123,7 +130,8 @@ class Mixer:
             if candidate is None:
                 self._steps.append(Step(proposal, None, None))
                 return None
-            kept, drop = self._verdict(candidate, verdicts.promise)
+            judged = self._judged(candidate, strict if proof else self.contract)
+            kept, drop = keeps_contract(judged, verdicts.promise, self.floor, proof=proof), judged.drop
             if kept and all(proposal.microseconds < other.microseconds for other, fine, _ in made if fine):
                 self.attempts.means.keep_best(candidate.plan)
             made.append((proposal, kept, candidate))
@@ -164,29 +172,56 @@ class Mixer:
             return None
         return replace(self.attempts.numbered(drafter, draft), placed=len(placed))
 
-    def _verdict(self, candidate: Candidate, promise: Promise) -> tuple[bool, float | None]:
+    def _judged(self, candidate: Candidate, contract: Contract) -> Judged:
         running = {"it": Served.of(candidate.runs, self.config)}
         rounds = self.evaluations.rounds(running, self.attempts.means.deadline, _silent)
-        result = contest(rounds, running, self.contract, total=self.evaluations.count)["it"]
-        judged = judged_of(candidate.precision, result, None, None, self.attempts.drafter.backend.spec.by_name)
-        kept = breakage(judged, promise, self.floor) is None and set_aside(judged, promise) is None
-        return kept, judged.drop
+        result = contest(rounds, running, contract, total=self.evaluations.count)["it"]
+        return judged_of(candidate.precision, result, None, None, self.attempts.drafter.backend.spec.by_name)
 
 
 def _silent(done: int, total: int | None) -> None:
     """No progress: the search tells its own."""
 
 
-def worth(candidates: Sequence[Candidate], verdicts: Verdicts) -> int | None:
-    """The fastest candidate that is broken or set aside and faster than what would be shipped; None where none is."""
+def keeps_contract(judged: Judged, promise: Promise, floor: float, *, proof: bool) -> bool:
+    """Whether a candidate may be shipped, and, with `proof`, surely keeps what was promised."""
+    if breakage(judged, promise, floor) is not None or set_aside(judged, promise) is not None:
+        return False
+    return not proof or verdict(judged, promise) in ("holds", "informative")
+
+
+def provable_in(verdicts: Verdicts, contract: Contract) -> bool:
+    """Whether the samples that decide are enough to prove that anything at all keeps the promise."""
+    results = [outcome.result for outcome in verdicts.outcomes if outcome.result is not None]
+    longest = max(results, key=lambda result: result.evaluation.samples, default=None)
+    if longest is None or longest.max_drop is None:
+        return False
+    return provable(longest.evaluation, longest.max_drop, contract.alpha)
+
+
+def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = False) -> int | None:
+    """The fastest candidate that is worth being taken apart; None where none is.
+
+    It is broken or set aside or, where proof is wished, not proven to keep the contract, and faster than what would be
+    shipped, or than float where that would be, or where what would be shipped is not proven.
+    """
     shipped = verdicts.outcomes[verdicts.choice.index].judged
-    bar = FASTER * (shipped.speedup or 1.0) if shipped.precision != "float" else max(1.0, shipped.speedup or 1.0)
+    unproven = proof and verdicts.choice.verdict == "undecided"
+    bar = max(1.0, shipped.speedup or 1.0)
+    if shipped.precision != "float":
+        bar = 1.0 if unproven else FASTER * (shipped.speedup or 1.0)
+
+    def fails(index: int) -> bool:
+        judged = verdicts.outcomes[index].judged
+        harmful = verdicts.choice.reasons[index].startswith(("broken", "set aside"))
+        return harmful or (proof and verdict(judged, verdicts.promise) == "undecided")
+
     open_ = [
         i
         for i, (candidate, outcome) in enumerate(zip(candidates, verdicts.outcomes, strict=True))
         if candidate.precision != "float"
         and outcome.result is not None
-        and verdicts.choice.reasons[i].startswith(("broken", "set aside"))
+        and fails(i)
         and (outcome.judged.speedup is None or outcome.judged.speedup > bar)
     ]
     return max(open_, key=lambda i: (verdicts.outcomes[i].judged.speedup or 0.0, -i), default=None)

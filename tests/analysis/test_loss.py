@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler.analysis.evaluate import Evaluation
-from qcompiler.analysis.loss import loss_of, samples_needed, settled
+from qcompiler.analysis.loss import loss_of, provable, samples_needed, settled
 from qcompiler.analysis.measures import Agreement, Fidelity, Hits, Measure
 from qcompiler.analysis.measures_of_text import Perplexity, Tokens
 from qcompiler.analysis.measures_of_values import MaskF1
@@ -41,6 +41,14 @@ def test_the_bound_of_hits_is_exact() -> None:
 def test_the_bound_of_agreement_is_that_of_a_share() -> None:
     found = loss_of(hits(3, 0, 300, Agreement("y")), 0.05)
     assert (found.ci_low, found.ci_high) == share_bounds(3, 300, 0.05)
+
+
+def test_how_many_samples_could_prove_anything() -> None:
+    assert provable(hits(9, 0, 299), 0.01, 0.05) and not provable(hits(0, 0, 298), 0.01, 0.05)
+    assert not provable(hits(0, 0, 299, Agreement("y")), 0.01, 0.025)
+    assert loss_of(hits(0, 0, 299), 0.05).ci_high <= 0.01
+    same = np.array([[9.0, 10.0]] * 5)
+    assert provable(evaluation(Perplexity("y"), same, same), 0.01, 0.05)
 
 
 def test_a_share_that_never_differs_is_not_certain() -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import qcompiler
@@ -13,6 +14,7 @@ from qcompiler import Recipe
 from qcompiler.report.record import Report
 from qcompiler.search import mix
 from qcompiler.search.costs import Costs
+from qcompiler.search.limit import Limit
 from qcompiler.search.sensitivity import Sensitivity
 from tests.search.corruption import corrupted
 
@@ -28,6 +30,24 @@ def compiled(recipe: Recipe = STRICT, output: Path | None = None) -> Report:
 def test_a_candidate_that_is_good_enough_is_not_taken_apart() -> None:
     report = compiled(replace(STRICT, sqnr_floor=5.0))
     assert report.search == {} and report.target["shipped"] == "int8"
+
+
+def test_what_is_undecided_is_taken_apart_where_the_samples_could_prove_something(tmp_path: Path) -> None:
+    with np.load(DATA) as arrays:
+        np.savez(tmp_path / "x.npz", **{name: array for name, array in arrays.items() if name != "labels"})
+
+    def compiled(recipe: Recipe) -> Report:
+        return qcompiler.compile(MODEL, "onnxruntime", str(tmp_path / "x.npz"), recipe=recipe).report
+
+    loose = replace(STRICT, sqnr_floor=5.0, metric="cosine", max_drop=Limit(0.5))
+    whole = compiled(loose).accuracy
+    assert whole.verdict == "holds" and whole.drop is not None and whole.ci_high is not None
+    between = (whole.drop + whole.ci_high) / 2
+    report = compiled(replace(loose, max_drop=Limit(between)))
+    base = next(line for line in report.candidates if line.method == "auto")
+    assert base.drop is not None and base.drop <= between and not base.shipped
+    assert report.accuracy.verdict == "holds" and (report.accuracy.ci_high or 0.0) <= between
+    assert [step["kept"] for step in report.search["steps"]].count(True) >= 1
 
 
 def test_the_search_finds_a_mixed_plan_where_the_whole_one_is_broken(tmp_path: Path) -> None:
