@@ -1,11 +1,13 @@
 """The output folder: appears whole or not at all.
 
 Everything is written to a hidden folder beside the wanted one, which is then renamed. A folder that is already there is
-replaced only if it is empty or was written by qcompile (it holds a report.json).
+replaced only if it is empty or was written by qcompile (it holds a report.json). The hidden folder is locked as long as
+it is written to: one that nobody holds is what a killed process left, and the next compile to that place removes it.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -31,7 +33,13 @@ def output_folder(path: Path) -> Iterator[Path]:
     check_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        with _alone(path.parent):
+            for left in path.parent.glob(f"{glob.escape(_hidden(path))}*"):
+                if left.is_dir() and not left.is_symlink() and (free := _locked(left)) is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(free)
+            work = Path(tempfile.mkdtemp(prefix=_hidden(path), dir=path.parent))
+            lock = _locked(work)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
     try:
@@ -41,6 +49,41 @@ def output_folder(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _hidden(path: Path) -> str:
+    """What the names of folders that are written in place of `path` begin with."""
+    return f".{path.name}-qcompile-"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process makes or removes hidden folders in `folder` meanwhile."""
+    handle = _locked(folder, wait=True)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked(folder: Path, *, wait: bool = False) -> int | None:
+    """A descriptor that holds a folder as long as it is open and its process lives; None where another has it."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: nothing is locked, and nothing that was left is removed
+        return None
+    handle = -1
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if handle >= 0:
+            os.close(handle)
+        return None
+    return handle
 
 
 @contextmanager
