@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".jsonl"
+CACHED = 1 << 30
+"""Bytes that the journals of a user's cache may take."""
 
 
 def content_key(*parts: object) -> str:
@@ -119,6 +121,20 @@ class Journal:
                 self._apart = b"" if os.write(handle, whole) == len(whole) else b"\n"
             finally:
                 os.close(handle)
+
+
+def trim(folder: Path | None, most: int = CACHED) -> None:
+    """Removes files of a folder of journals, those first that were not written to for longest, down to `most` bytes."""
+    if folder is None:
+        return
+    with contextlib.suppress(OSError):
+        files = [(path.stat(), path) for path in folder.iterdir() if path.is_file()]
+        left = sum(stat.st_size for stat, _ in files)
+        for stat, path in sorted(files, key=lambda entry: (entry[0].st_mtime_ns, entry[1].name)):
+            if left <= most:
+                break
+            path.unlink(missing_ok=True)
+            left -= stat.st_size
 
 
 def _parsed(line: bytes) -> tuple[str, str] | None:

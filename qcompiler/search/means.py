@@ -13,7 +13,7 @@ from qcompiler.quant.plan_file import plan_to_json
 from qcompiler.search.crew import Crew, InProcess
 from qcompiler.search.deadline import NEVER, Deadline
 from qcompiler.search.executors import open_executor
-from qcompiler.search.journal import Journal
+from qcompiler.search.journal import Journal, trim
 
 NOWHERE = "none"
 
@@ -65,5 +65,7 @@ def open_means(
     if journal is not None:
         cache = TimingCache(None if journal == NOWHERE else Path(journal))
     folder = None if cache.folder is None else cache.folder / "journal"
+    if journal is None:
+        trim(folder)
     with open_executor(workers, cluster) as crew:
         yield Means(crew, Deadline.after(time_budget), cache, folder)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcompiler.search.journal import Journal, content_key
+from qcompiler.search.journal import Journal, content_key, trim
 
 VALUES = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -128,3 +128,15 @@ def test_a_killed_process_leaves_every_record_that_it_put(tmp_path: Path) -> Non
         said += [int(line) for line in process.stdout.read().splitlines()]
     journal = Journal.open(tmp_path, KEY)
     assert all(journal.get(str(i)) == "x" * 5000 for i in said)
+
+
+def test_what_was_not_written_to_for_longest_goes_first(tmp_path: Path) -> None:
+    for age, name in enumerate(["new", "old", "older"]):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, ns=(0, 10**9 * (10 - age)))
+    trim(tmp_path, 200)
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "old"}
+    trim(tmp_path, 10**6)
+    trim(tmp_path / "none", 0)
+    trim(None)
+    assert len(list(tmp_path.iterdir())) == 2
