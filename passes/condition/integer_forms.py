@@ -93,8 +93,11 @@ def shares(pool: ir.Node) -> tuple[npt.NDArray[np.float32], int] | None:
     """How much more than 1 / (kernel size) each window (rows, columns) of a two-dimensional pool weighs its elements.
 
     Returns:
-        The factors, and a number that makes all of them integers below 256; None where there is none.
+        The factors, and a number that makes all of them integers below 256; None where there is none, or where the size
+        of the image is not known.
     """
+    if not all(isinstance(size, int) for size in pool.inputs[0].shape[2:]):
+        return None
     strides, pads, kernel = spatial(pool)
     factors, unit = [], 1
     for i, size in enumerate(pool.inputs[0].shape[2:]):

@@ -126,11 +126,16 @@ def read_type(proto: TypeProto) -> tuple[Any, Shape, TypeProto | None]:
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else None
     if not tensor.HasField("shape"):
         return dtype, None, None
-    return dtype, [d.dim_value if _is_size(d) else (d.dim_param or None) for d in tensor.shape.dim], None
+    return dtype, [d.dim_value if _is_size(d) else _symbol(d) for d in tensor.shape.dim], None
 
 
 def _is_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
     return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
+
+
+def _symbol(dim: onnx.TensorShapeProto.Dimension) -> str | None:
+    """The name of a size; "?" and the like, which some exporters give to every size that they do not know, name none."""
+    return dim.dim_param if any(c.isalnum() for c in dim.dim_param) else None
 
 
 def import_node(proto: NodeProto, scope: Tensors, values: Values) -> gs.Node:

@@ -25,6 +25,15 @@ def test_small_models(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "out.onnx").read_bytes() == model.to_proto().SerializeToString(deterministic=True)
 
 
+def test_a_question_mark_names_no_size(tmp_path: Path) -> None:
+    proto = plain()
+    shape = [None, "?", "batch", 3]
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info(proto.graph.input[0].name, TensorProto.FLOAT, shape))
+    model = load(proto, tmp_path)
+    assert list(model.inputs[0].shape) == [None, None, "batch", 3]
+    assert same(model.to_proto(), proto)
+
+
 @pytest.mark.parametrize("raw", [True, False])
 @pytest.mark.parametrize("data_type", TYPES)
 def test_every_type_of_initializer(data_type: int, raw: bool, tmp_path: Path) -> None:

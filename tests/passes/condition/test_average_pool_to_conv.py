@@ -45,6 +45,14 @@ def test_same_numbers(attrs: str, form: list[str]) -> None:
     assert_same_numbers(before, after)
 
 
+def test_an_image_of_unknown_size() -> None:
+    before = pooled("kernel_shape=[3,2], strides=[3,2]", "H0,W0")
+    after, records = transform(before, AveragePoolToConv(SPEC, U8))
+    assert ops(after) == ["Conv", "Relu", *DEPTHWISE, "Conv"] and records[0].changes == 1
+    feed = {"x": np.random.default_rng(1).normal(size=(1, 4, 12, 9)).astype(np.float32)}
+    assert_same_numbers(before, after, [feed])
+
+
 def test_table_is_exact_on_its_grid() -> None:
     step = AveragePoolToConv(SPEC, U8)
     after, _ = transform(pooled("kernel_shape=[3,3], pads=[1,1,1,1]"), step)
