@@ -134,7 +134,7 @@ def _is_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
 
 
 def _symbol(dim: onnx.TensorShapeProto.Dimension) -> str | None:
-    """The name of a size; "?" and the like, which some exporters give to every size that they do not know, name none."""
+    """The name of a size; "?" and the like, which some exporters give every size that they do not know, name none."""
     return dim.dim_param if any(c.isalnum() for c in dim.dim_param) else None
 
 
