@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qcompiler import ir
+from qcompiler.quant import QuantPlan
+
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
@@ -37,6 +40,8 @@ class Conformance:
         notes: what else a reader should know.
         facts: what the backend reports besides, under its own keys; plain values.
         compiled, executed: whether the real backend compiled the result, and ran it.
+        instead: what was compiled in place of the graph of the plan, the model and the plan that it was given; None
+            where it was these.
     """
 
     ops: Mapping[str, int]
@@ -51,6 +56,7 @@ class Conformance:
     facts: Mapping[str, object] = field(default_factory=dict)
     compiled: bool = True
     executed: bool = True
+    instead: tuple[ir.Model, ir.Model, QuantPlan] | None = None
 
 
 @dataclass(frozen=True, slots=True)

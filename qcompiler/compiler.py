@@ -197,6 +197,10 @@ def _compiled(
                 tell, [drafter.reshaped(other, shipped, attempts.stats, recipe.methods) for other in elsewhere],
             )
         )  # fmt: skip
+        if conformance.instead is not None:
+            planned, built, plan = conformance.instead
+            shipped = replace(shipped, planned=planned, model=built, plan=plan, simulated=None)
+            candidates[verdicts.choice.index] = shipped
         report = assemble(
             frontend, backend, recipe.precision, recipe.threads, candidates, verdicts, conformance, attempts.stats,
             contract=contract, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,

@@ -136,7 +136,7 @@ class Qnn:
         if job.others and (self.embed or len(self.socs) > 1):
             what = "--embed" if self.embed else "several chips"
             raise UsageError(f"several shapes share a binary file, which does not go with {what}", where="--shape")
-        return gate(job, Settings(self.socs, embed=self.embed), emulate=self.emulate, allow=self.allow)
+        return gate(job, Settings(self.socs, embed=self.embed), self.spec, emulate=self.emulate, allow=self.allow)
 
 
 def backend(variant: str = "") -> Qnn:

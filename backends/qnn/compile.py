@@ -2,7 +2,8 @@
 
     strict compile  ->  context binary, operator trace
     refused         ->  culprits: from the trace, from the message, else from compiles of single nodes
-    culprits        ->  turned to float16, and the compile is tried again; what is refused then as well is reported
+    culprits        ->  turned to float16 where the chip has it, and the compile is tried again
+    still refused   ->  written out in other operators (`decompose`), and again; what has no form is reported
 
 A node that the provider takes at first and refuses after layout transformation fails the session with a message that
 names it; a graph that cannot be finalized names nobody, so every node is compiled alone.
@@ -12,21 +13,23 @@ docs: QNN fact sheet, rules 1, 3 and 10, sections 2.3 to 2.5.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qcompiler import ir
 from qcompiler.backends.qnn import trace as traces
-from qcompiler.backends.qnn.float16 import Float16Islands
+from qcompiler.backends.qnn.float16 import Float16Islands, open_ports
 from qcompiler.backends.qnn.probe import failing
 from qcompiler.backends.qnn.runtime import LENIENT, STRICT, Answer, Request, ask, last_line
 from qcompiler.backends.qnn.socs import FLOAT16, Soc
 from qcompiler.backends.qnn.trace import Trace
+from qcompiler.passes.fusion.expand_operators import FORMS
 from qcompiler.pipeline import Pipeline
 
 CONTEXT = "model_ctx.onnx"
-ROUNDS = 3
+ROUNDS = 6
+NO_FLOAT = "it would need floating point, which the chip does not have"
 _NAMED = re.compile(r"Node '([^']+)' OpType:")
 
 
@@ -79,6 +82,7 @@ class Compiled:
         error: why not, in its words.
         refused: reason by name of each node that it does not take, as far as known.
         turned: reason by name of each node that was turned to float16 on the way.
+        written: reason by name of each node that was written out in others.
         seconds: of the last compile.
     """
 
@@ -88,33 +92,55 @@ class Compiled:
     error: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
     turned: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def compiled(model: ir.Model, settings: Settings, folder: Path, work: Path) -> Compiled:
+WriteOut = Callable[[frozenset[str]], "ir.Model | None"]
+
+
+def compiled(model: ir.Model, settings: Settings, write_out: WriteOut, folder: Path, work: Path) -> Compiled:
     """Compiles until nothing is refused, or nothing more can be done.
 
     Args:
         model: with Q and DQ.
         settings: see there.
+        write_out: the model with some nodes written out in others; None where one of them cannot be.
         folder: where the context goes.
         work: an empty folder for what is not kept.
     """
     turned: dict[str, str] = {}
+    written: dict[str, str] = {}
+    original, half = model, min(soc.arch for soc in settings.socs) >= FLOAT16
     for number in range(ROUNDS):
-        found = once(model, settings, folder, work / str(number))
-        if found.ok:
-            return replace(found, turned=turned)
-        fresh = {name: why for name, why in found.refused.items() if name not in turned}
-        other = model.copy()
-        pass_ = Float16Islands(frozenset(fresh))
-        can = bool(fresh) and min(soc.arch for soc in settings.socs) >= FLOAT16
-        if not can or not Pipeline().graph(other, [pass_]):
+        found = replace(once(model, settings, folder, work / str(number)), turned=dict(turned), written=dict(written))
+        wrong = found.refused if not found.ok else {} if half else dict.fromkeys(found.trace.islands, NO_FLOAT)
+        nodes = {node.name: node for node in model.all_nodes()}
+        for name, why in wrong.items():
+            if half and name not in turned and any(open_ports(model, nodes[name])):
+                turned[name] = why
+            elif nodes[name].op in FORMS:
+                written[name] = turned.pop(name, why)
+        if (turned, written) == (found.turned, found.written):
             break
-        turned |= fresh
+        other = remedied(original, turned, written, write_out)
+        if other is None:
+            break
         model = other
-    lenient(model, settings, folder, work / "lenient")
-    return replace(found, turned=turned)
+    if not found.ok:
+        lenient(found.model, settings, folder, work / "lenient")
+    return found
+
+
+def remedied(
+    model: ir.Model, turned: Mapping[str, str], written: Mapping[str, str], write_out: WriteOut
+) -> ir.Model | None:
+    """The model with nodes written out, and others in float16."""
+    base = write_out(frozenset(written)) if written else model
+    if base is not None and turned:
+        base = base.copy()
+        Pipeline().graph(base, [Float16Islands(frozenset(turned))])
+    return base
 
 
 def shared(models: Sequence[ir.Model], settings: Settings, folder: Path, work: Path) -> str:

@@ -18,6 +18,7 @@ from qcompiler.backends.base import Job
 from qcompiler.backends.conformance import Conformance, Fallback
 from qcompiler.backends.qnn import legal
 from qcompiler.backends.qnn.compile import CONTEXT, Compiled, Settings, binaries, compiled, shared
+from qcompiler.backends.qnn.decompose import WrittenOut
 from qcompiler.backends.qnn.emulate import Emulation, Values, check, emulated, outputs_of
 from qcompiler.backends.qnn.encodings import to_aimet
 from qcompiler.backends.qnn.float16 import Float16Islands
@@ -27,6 +28,7 @@ from qcompiler.backends.qnn.spec import FLOAT_KERNELS
 from qcompiler.backends.qnn.trace import FILE, GRID, Trace
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant import NodePlan
+from qcompiler.targets import TargetSpec
 
 MODEL, ENCODINGS, MANIFEST = "model.qdq.onnx", "model.encodings.json", "manifest.json"
 ISLAND = "rule 7: without a Q and DQ that fit the operator computes in float16"
@@ -43,7 +45,7 @@ class Outcome:
     apart: str = ""
 
 
-def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) -> Conformance:
+def gate(job: Job, settings: Settings, spec: TargetSpec, *, emulate: int, allow: tuple[str, ...]) -> Conformance:
     """See `Backend.build`."""
     ir.save(job.model, job.folder / MODEL)
     (job.folder / ENCODINGS).write_text(to_aimet(job.planned, job.plan), encoding="utf-8")
@@ -57,8 +59,12 @@ def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) 
     with tempfile.TemporaryDirectory() as work:
         job.tell("compile", 0, None)
         apart = ""
-        made = compiled(job.model, settings, job.folder, Path(work) / "compile")
-        if made.turned:
+        spelled = WrittenOut(job, spec)
+        made = compiled(job.model, settings, spelled.model, job.folder, Path(work) / "compile")
+        if made.written and spelled.job is not None:
+            job = spelled.job
+            (job.folder / ENCODINGS).write_text(to_aimet(job.planned, job.plan), encoding="utf-8")
+        if made.turned or made.written:
             ir.save(made.model, job.folder / MODEL)
             wanted = outputs_of(made.model, feeds)
             shutil.rmtree(job.folder / "samples", ignore_errors=True)
@@ -72,7 +78,9 @@ def gate(job: Job, settings: Settings, *, emulate: int, allow: tuple[str, ...]) 
                 checks = {} if error else check(got, wanted, real)
                 emulations.append(Emulation(soc, checks, len(got), seconds, error))
         keep_trace(Path(work), job.folder)
-        if made.ok and job.others:
+        if made.ok and job.others and made.written:
+            apart = f"{legal.shown([*made.written])} had to be written out at one of them"
+        elif made.ok and job.others:
             others = [turned_alike(other, made.turned) for other in job.others]
             for number, other in enumerate(others, 2):
                 ir.save(other, job.folder / f"model_{number}.qdq.onnx")
@@ -134,6 +142,7 @@ def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str
         failures += emulation.failures(bits)
     notes = [*legal.notes(settings.socs, islands), *map(said, outcome.emulations)]
     notes += [f"{name} was turned to float16: {why}" for name, why in made.turned.items()]
+    notes += [f"{name} was written out in other operators: {why}" for name, why in made.written.items()]
     return Conformance(
         ops=trace.ops,
         integer_nodes=sum(name in nodes and planned(plan, name) and name not in islands for name in trace.nodes)
@@ -148,6 +157,7 @@ def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str
         facts=facts(settings, outcome, plan, nodes, islands),
         compiled=made.ok,
         executed=bool(outcome.emulations) and not any(emulation.error for emulation in outcome.emulations),
+        instead=(job.planned, made.model, job.plan) if made.turned or made.written else None,
     )
 
 

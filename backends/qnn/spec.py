@@ -192,6 +192,9 @@ Reciprocal compiles and is wrong where its operand stays below 1: the provider g
 the operand, which ends before (probes of single nodes: 3 dB; Div of a constant 1 with a grid of its own 70 dB).
 """
 
+LACKS_WITHOUT_FLOAT = frozenset({"GroupNormalization"})
+"""What is computed in float16 alone has no form on a chip without floating point."""
+
 SUMMARY = "Qualcomm Hexagon (HTP) through ONNX Runtime's QNN provider: context binaries"
 VARIANTS = MappingProxyType({soc.name: str(soc) for soc in SOCS.values()})
 
@@ -207,11 +210,11 @@ def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> T
     schemes = {name: rules(kinds(name, arch, blocks)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
     wide = apart(schemes["w8a16"], chosen or only.nothing)
     schemes |= {"mixed": (*wide, *apart(schemes["w8a8"])), "fp16": ()}
-    recasts = frozenset({"fp16"})
+    recasts, lacks = frozenset({"fp16"}), LACKS
     if arch < FLOAT16:
         del schemes["fp16"]
-        recasts = frozenset()
+        recasts, lacks = frozenset(), LACKS | LACKS_WITHOUT_FLOAT
     return TargetSpec(
         name="qnn", summary=SUMMARY, variants=VARIANTS, schemes=MappingProxyType(schemes), float_rules=FLOAT_RULES,
-        needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=LACKS, several_shapes=True,
+        needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=lacks, several_shapes=True,
     )  # fmt: skip

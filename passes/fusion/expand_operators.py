@@ -12,21 +12,23 @@
     ReduceL1, ReduceSumSquare, ReduceLogSum    ReduceSum of |x|, of x^2; log of ReduceSum
     Trilu(x, k)            Where(mask, x, 0), for fixed shapes
 
-The result keeps its name. Sources: ONNX operator standard; Erf: Abramowitz and Stegun, Handbook of Mathematical
-Functions, 7.1.25.
+The forms of operators that most targets have are in `written_out`. The result keeps its name. Sources: ONNX operator
+standard; Erf: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.25.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.passes.fusion.written_out import FIXED, WRITTEN_OUT
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.rewrite import Refusal
 
@@ -40,16 +42,18 @@ class ExpandOperators(GraphPass):
 
     Attributes:
         lacks: operator types; those that are not in `FORMS` stay.
+        only: names of the nodes to rewrite; None for all of these types.
     """
 
     name: ClassVar[str] = "expand-operators"
     lacks: frozenset[str]
+    only: frozenset[str] | None = None
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each node is a change, or a refusal with the reason."""
         edit = ir.Editor(model, model.graph)
         for node in model.nodes:
-            if node.domain or node.op not in self.lacks:
+            if node.domain or node.op not in self.lacks or (self.only is not None and node.name not in self.only):
                 continue
             reason = refusal(node)
             if reason is not None:
@@ -67,6 +71,11 @@ def refusal(node: ir.Node) -> str | None:
         return f"{node.op} {node.name!r} is not written out: no form is known"
     if x.dtype is None or np.dtype(x.dtype).kind != "f":
         return f"{x.name!r} of {node.op} {node.name!r} is not floating point"
+    if node.op in FIXED:
+        computed = [node.inputs[port] for port in FIXED[node.op] if not isinstance(node.inputs[port], ir.Constant)]
+        if x.shape is None or not all(isinstance(size, int) for size in x.shape) or computed:
+            what = repr(computed[0].name) if computed else f"the shape of {x.name!r}"
+            return f"{node.op} {node.name!r} is not written out: {what} is not fixed"
     if node.op == "Trilu":
         fixed = x.shape is not None and all(isinstance(size, int) for size in x.shape[-2:])
         offset = node.inputs[1] if len(node.inputs) > 1 else None
@@ -93,11 +102,25 @@ class Writing:
         """A constant of rank 0."""
         return self.edit.constant(f"{self.name}_{value:g}", np.asarray(value, self.x.dtype))
 
-    def __call__(self, op: str, *inputs: ir.Tensor | float, like: ir.Tensor | None = None, **attrs: Any) -> ir.Tensor:
-        """One node; its result has the shape of the first operand."""
+    def array(self, name: str, values: npt.NDArray[Any]) -> ir.Tensor:
+        """A constant; floating-point ones in the type of x."""
+        dtype = self.x.dtype if values.dtype.kind == "f" else values.dtype
+        return self.edit.constant(f"{self.name}_{name}", values.astype(dtype))
+
+    def __call__(
+        self,
+        op: str,
+        *inputs: ir.Tensor | float,
+        like: ir.Tensor | None = None,
+        shape: Sequence[int | str | None] | None = None,
+        dtype: np.dtype[Any] | None = None,
+        **attrs: Any,
+    ) -> ir.Tensor:
+        """One node; its result has the shape and type of the first operand that is computed, or as given."""
         tensors = [self.number(value) if isinstance(value, int | float) else value for value in inputs]
-        shaped = next((tensor for tensor in tensors if not isinstance(tensor, ir.Constant)), tensors[0])
-        out = self.edit.variable(f"{self.name}_{op.lower()}", (like or shaped).dtype, (like or shaped).shape)
+        shaped = like or next((tensor for tensor in tensors if not isinstance(tensor, ir.Constant)), tensors[0])
+        shape = shaped.shape if shape is None else list(shape)
+        out = self.edit.variable(f"{self.name}_{op.lower()}", dtype or shaped.dtype, shape)
         return self.edit.add(op, tensors, name=f"{self.name}_{op}", attrs=attrs, outputs=[out]).outputs[0]
 
     def last(self, op: str, *inputs: ir.Tensor | float, **attrs: Any) -> None:
@@ -202,7 +225,7 @@ FORMS: Mapping[str, Callable[[Writing, ir.Tensor], None]] = MappingProxyType(
         "Reciprocal": reciprocal, "Softsign": softsign, "Celu": celu, "Sinh": hyperbolic("Sub"),
         "Cosh": hyperbolic("Add"), "Asinh": asinh,
         "Acosh": acosh, "Atanh": atanh, "Asin": asin, "Acos": acos, "Erf": erf, "ReduceL1": total("Abs"),
-        "ReduceSumSquare": total("Mul"), "ReduceLogSum": total("", "Log"), "Trilu": trilu,
+        "ReduceSumSquare": total("Mul"), "ReduceLogSum": total("", "Log"), "Trilu": trilu, **WRITTEN_OUT,
     }
 )  # fmt: skip
 """How each operator is written out."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
@@ -51,16 +53,33 @@ def quantized(
     return drafter.candidate(draft, stats, "minmax", {})
 
 
+def job_of(candidate: Candidate, original: ir.Model, folder: Path, samples: int = FEEDS) -> Job:
+    """What the gate is asked for."""
+    found = [Sample(feed_for(original, seed), None, f"sample {seed}") for seed in range(samples)]
+    return Job(
+        "model", original, candidate.planned, candidate.model, candidate.plan, candidate.precision, None,
+        found or None, SessionConfig(), None, {}, folder, lambda *_: None,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
 def built(
     candidate: Candidate, original: ir.Model, folder: Path, backend: Qnn | None = None, samples: int = FEEDS
 ) -> Conformance:
     """What the gate says; the artifacts are in the folder."""
-    found = [Sample(feed_for(original, seed), None, f"sample {seed}") for seed in range(samples)]
-    job = Job(
-        "model", original, candidate.planned, candidate.model, candidate.plan, candidate.precision, None,
-        found or None, SessionConfig(), None, {}, folder, lambda *_: None,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return (backend or Qnn()).build(job)
+    return (backend or Qnn()).build(job_of(candidate, original, folder, samples))
+
+
+def widened(candidate: Candidate) -> Candidate:
+    """The same grids with codes of 16 bits, whatever the table says of that."""
+    proto = candidate.model.to_proto()
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.UINT8:
+            codes = np.frombuffer(tensor.raw_data, np.uint8).astype(np.uint16)
+            tensor.data_type, tensor.raw_data = TensorProto.UINT16, codes.tobytes()
+    for value in proto.graph.value_info:
+        if value.type.tensor_type.elem_type == TensorProto.UINT8:
+            value.type.tensor_type.elem_type = TensorProto.UINT16
+    return replace(candidate, model=ir.Model.from_proto(proto))
 
 
 def convnet(behind: str = "y = Sigmoid(f)") -> ir.Model:

@@ -9,7 +9,7 @@ import pytest
 from qcompiler.backends.qnn import gate, runtime
 from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.search.candidates import Candidate, Drafter
-from tests.backends.qnn.helper import attention, built, convnet, need_qnn, quantized
+from tests.backends.qnn.helper import attention, built, convnet, need_qnn, quantized, widened
 from tests.graphs import parse
 
 
@@ -112,19 +112,7 @@ def test_a_node_without_a_form_is_reported_and_the_rest_is_kept(tmp_path: Path) 
 def test_a_node_that_is_refused_in_integers_goes_on_in_float16(tmp_path: Path) -> None:
     need_qnn()
     model = parse("g (float[1,8,4,4] x) => (float[1,8,4,4] y) { r = Relu(x) l = LRN<size=3>(r) y = Tanh(l) }")
-    candidate = quantized(model, "w8a8")
-    wide = candidate.model.to_proto()
-    for tensor in wide.graph.initializer:  # the same grids with codes of 16 bits, which LRN is refused with
-        if tensor.data_type == 2:
-            tensor.data_type, tensor.raw_data = 4, np.frombuffer(tensor.raw_data, np.uint8).astype(np.uint16).tobytes()
-    for value in wide.graph.value_info:
-        if value.type.tensor_type.elem_type == 2:
-            value.type.tensor_type.elem_type = 4
-    from dataclasses import replace
-
-    from qcompiler import ir
-
-    found = built(replace(candidate, model=ir.Model.from_proto(wide)), model, tmp_path, samples=0)
+    found = built(widened(quantized(model, "w8a8")), model, tmp_path, samples=0)
     assert found.compiled and not found.failures
     assert any(f"{model.nodes[1].name} was turned to float16" in note for note in found.notes)
 
