@@ -74,6 +74,7 @@ class Job:
         folder: an empty folder; what is written to it is shipped.
         tell: told the stage, how much is done, and how much there is.
         others: the same at other fixed shapes, with the same weights.
+        on_disk: weights are larger than memory: nothing may load them all, or run the model.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Job:
     folder: Path
     tell: Callable[[str, int, int | None], None]
     others: Sequence[ir.Model] = ()
+    on_disk: bool = False
 
 
 class Backend(Protocol):

@@ -108,6 +108,7 @@ def _compiled(
     from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.judge import judge
     from qcompiler.search.mix import ROUNDS, Mixer
+    from qcompiler.search.on_disk import stays_on_disk
     from qcompiler.search.tune import tune
 
     backend = configured(backends.get(target), recipe.options)
@@ -136,9 +137,13 @@ def _compiled(
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
         algorithms=recipe.chosen, probe=first,
     )  # fmt: skip
+    able = source is None and known is None and not recipe.other_shapes
+    on_disk = stays_on_disk(frontend.original, backend.spec, recipe, able=able)
+    where = None if output is None else Path(output)
+    shelf = means.shelve(where, fingerprint(frontend.original), target, recipe.options) if on_disk else None
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
-    seconds, deadline = recipe.bench_seconds if backend.host.indicative else 0.0, means.deadline
+    seconds, deadline = recipe.bench_seconds if backend.host.indicative and not on_disk else 0.0, means.deadline
 
     def evaluations(samples: Source | None) -> Evaluations | None:
         if samples is None:
@@ -151,7 +156,7 @@ def _compiled(
     on_evaluation = on_calibration if judged_on is source else evaluations(judged_on)
     attempts = Attempts(
         drafter, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
-        feeds if seconds else (), config, means, on_calibration, tell, weight_method=recipe.weight_method,
+        feeds if seconds else (), config, means, on_calibration, tell, weight_method=recipe.weight_method, shelf=shelf,
     )  # fmt: skip
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
@@ -165,7 +170,7 @@ def _compiled(
         judge, frontend.original, evaluations=on_evaluation, config=config,
         insist=recipe.precision not in ("auto", "float"), floor=recipe.sqnr_floor, seconds=seconds, bench_feeds=feeds,
         tell=lambda done, total: tell("judge", done, total), cache=means.cache, deadline=deadline, smallest=smallest,
-        by_name=backend.spec.by_name,
+        by_name=backend.spec.by_name, on_disk=on_disk,
     )  # fmt: skip
     tell("judge", 0, None)
     verdicts, evidence = judging(candidates, contract=contract), None
@@ -195,6 +200,7 @@ def _compiled(
                 frontend.path.stem, frontend.original, shipped.planned, shipped.model, shipped.plan, shipped.precision,
                 attempts.stats, judged_on, tuned.config, feeds[0] if seconds else None, recipe.shape_ranges, folder,
                 tell, [drafter.reshaped(other, shipped, attempts.stats, recipe.methods) for other in elsewhere],
+                on_disk,
             )
         )  # fmt: skip
         if conformance.instead is not None:

@@ -78,6 +78,8 @@ class Recipe:
         latency: file of times by node from a device, in place of those of this machine (`search.costs.from_file`).
         optimize: what is least among plans that keep the contract: `latency` or `size`.
         pareto: write the Pareto front of what was evaluated, and its plans.
+        on_disk: weights stay on disk and nothing is run, for models larger than memory; without data those over 2 GiB
+            do so in any case.
         options: of the target, by name; which ones there are is the target's to say.
     """
 
@@ -106,6 +108,7 @@ class Recipe:
     latency: str | None = None
     optimize: str = "latency"
     pareto: bool = False
+    on_disk: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -191,7 +194,7 @@ def coerce(key: str, value: Any) -> Any:
         "bench_shapes": (list, tuple, str), "weight_method": str, "ranges": str,
         "samples": int, "shapes": (dict, list, tuple), "max_drop": (str, int, float, Limit), "memory_mib": int,
         "threads": int, "workers": int, "cluster": str, "journal": str,
-        "latency": str, "optimize": str, "pareto": bool, "time_budget": (str, int, float),
+        "latency": str, "optimize": str, "pareto": bool, "on_disk": bool, "time_budget": (str, int, float),
         "options": dict,
     }  # fmt: skip
     kind = wanted.get(key, (int, float))

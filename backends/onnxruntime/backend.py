@@ -12,7 +12,7 @@ from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.condition import condition
-from qcompiler.backends.onnxruntime.gate import Feed, gate
+from qcompiler.backends.onnxruntime.gate import Feed, gate, loaded
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
 from qcompiler.backends.onnxruntime.inspect import origin_of
 from qcompiler.backends.onnxruntime.nbits import UseNBits
@@ -130,9 +130,12 @@ class OnnxRuntime:
 
     def build(self, job: Job) -> Conformance:
         """`model.onnx` with its session: options that are not the default ones go into the metadata, too."""
-        seen = self.inspect(job.model, job.plan.nodes, job.config, job.feed)
+        if not job.on_disk:
+            seen = self.inspect(job.model, job.plan.nodes, job.config, job.feed)
         mark(job.model, job.config)
         ir.save(job.model, job.folder / MODEL)
+        if job.on_disk:
+            seen = loaded(job.folder / MODEL, job.model, job.config)
         write_session(job.folder, job.config, Checked(self.version, seen.ops), optimized=self.optimized)
         return seen
 

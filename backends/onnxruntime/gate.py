@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from qcompiler.quant import NodePlan
 
 Feed = Mapping[str, npt.NDArray[Any]]
 RUNS = 10
+NOT_PREPACKED = ("session.disable_prepacking", "1")
 
 
 def optimised(model: ir.Model, config: SessionConfig) -> GraphProto:
@@ -48,3 +50,16 @@ def gate(model: ir.Model, plan: Mapping[str, NodePlan], config: SessionConfig, f
         times = node_times(model, feed, config=config, runs=RUNS)
         found = findings(graph, model, {name: time.seconds for name, time in times.items()})
     return replace(conformance(graph, plan), findings=found)
+
+
+def loaded(path: Path, model: ir.Model, config: SessionConfig) -> Conformance:
+    """That ONNX Runtime takes a file whose weights lie beside it, without reading them: mapped, and not prepacked.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the model; the message is its own.
+    """
+    Runner(path, replace(config, entries=(*config.entries, NOT_PREPACKED)))
+    ops = Counter(node.op for node in model.all_nodes())
+    boundaries = sum(ops[op] for op in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"))
+    note = "weights stayed on disk: ONNX Runtime loaded the file, but did not run it"
+    return Conformance(ops, 0, sum(ops.values()) - boundaries, boundaries, notes=(note,), executed=False)

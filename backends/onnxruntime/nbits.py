@@ -20,7 +20,7 @@ Source: ONNX Runtime, ContribOperators.md, MatMulNBits and GatherBlockQuantized.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple
@@ -35,19 +35,36 @@ from qcompiler.rewrite import Refusal
 DOMAIN = "com.microsoft"
 WIDTHS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8}
 SMALLEST_BLOCK = 16
+PIECE = 1 << 18
+"""Codes that are packed at a time."""
 U8 = npt.NDArray[np.uint8]
 
 
 class Packed(NamedTuple):
-    """A matrix as the operators store it: rows of bytes, scales and zero points (None where all are in the middle)."""
+    """A matrix as the operators store it: rows of bytes, scales and zero points (None where all are in the middle).
+
+    Attributes:
+        source: the codes, not packed.
+        codes: gives (rows, blocks, bytes).
+    """
 
     bits: int
     size: int
     rows: int
     k: int
-    codes: U8
+    source: ir.Constant
+    codes: Callable[[], U8]
     scale: npt.NDArray[np.floating[Any]]
     zero: U8 | None
+
+    @property
+    def form(self) -> tuple[int, int, int]:
+        """(rows, blocks, bytes)."""
+        return self.rows, -(-self.k // self.size), self.size * self.bits // 8
+
+    def stored(self, shape: tuple[int, ...], codes: Callable[[], U8]) -> U8 | ir.Deferred:
+        """Bytes in a shape, packed only when they are written where the codes lie on disk."""
+        return ir.Deferred(shape, np.uint8, codes) if ir.on_disk(self.source) else codes()
 
 
 @dataclass(frozen=True)
@@ -64,8 +81,10 @@ class UseNBits(GraphPass):
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each node replaced is a change."""
         edit = ir.Editor(model, model.graph)
-        shared: dict[bytes, ir.Constant] = {}
-        for node, dequantize in list(weighted(model)):
+        shared: dict[bytes | int, ir.Constant] = {}
+        nodes = list(weighted(model))
+        tables = {tuple(dequantize.outputs[0].shape) for node, dequantize in nodes if node.op == "Gather"}
+        for node, dequantize in nodes:
             packed = pack(dequantize)
             if isinstance(packed, str):
                 record.refusals.append(Refusal(self.name, node.name, packed))
@@ -78,16 +97,22 @@ class UseNBits(GraphPass):
                 if dequantize.attrs.get("axis", 1) % 2 != reduced:
                     record.refusals.append(Refusal(self.name, node.name, "blocks do not run along what is summed over"))
                     continue
-                self._matmul(edit, node, packed, shared)
+                self._matmul(edit, node, packed, shared, twin=(packed.rows, packed.k) in tables)
             record.changes += 1
             if not edit.uses(dequantize.outputs[0]):
                 edit.erase(dequantize)
         edit.drop_unused_constants()
 
-    def _matmul(self, edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes, ir.Constant]) -> None:
-        blocks = -(-packed.k // packed.size)
+    def _matmul(
+        self, edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes | int, ir.Constant], *, twin: bool
+    ) -> None:
         hint, outputs = node.name, list(node.outputs)
-        weight = _shared(edit, shared, f"{hint}_b", packed.codes.reshape(packed.rows, blocks, -1))
+        key = id(packed.source)
+        if key not in shared:
+            shared[key] = edit.constant(f"{hint}_b", packed.stored(packed.form, packed.codes))
+            if twin:
+                shared.setdefault(_key(packed.codes()), shared[key])
+        weight = shared[key]
         inputs: list[ir.Tensor | None] = [node.inputs[0], weight, edit.constant(f"{hint}_scales", packed.scale)]
         inputs.append(None if packed.zero is None else edit.constant(f"{hint}_zero_points", packed.zero))
         if len(node.inputs) > 2 and node.inputs[2].name:
@@ -103,19 +128,22 @@ class UseNBits(GraphPass):
         edit.erase(node)
 
 
-def _gather(edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes, ir.Constant]) -> None:
+def _gather(edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes | int, ir.Constant]) -> None:
     hint, outputs = node.name, list(node.outputs)
-    blocks = -(-packed.k // packed.size)
     width = packed.k * packed.bits // 8
-    whole = packed.codes.reshape(packed.rows, blocks, -1)
+    layers = [key for key in shared if isinstance(key, bytes)] if packed.k % packed.size == 0 else []
+    layer = shared.get(_key(packed.codes())) if layers else None
     table: ir.Tensor
-    if packed.k % packed.size == 0 and _key(whole) in shared:
-        layer = shared[_key(whole)]
+    if layer is not None:
         form = edit.constant(f"{hint}_form", np.array([packed.rows, width], np.int64))
         table = edit.variable(f"{hint}_table", np.dtype(np.uint8), [packed.rows, width])
         edit.add("Reshape", [layer, form], name=f"{hint}_reshape", outputs=[table], before=node)
     else:
-        table = edit.constant(f"{hint}_table", packed.codes.reshape(packed.rows, -1)[:, :width])
+
+        def flat() -> U8:
+            return np.ascontiguousarray(packed.codes().reshape(packed.rows, -1)[:, :width])
+
+        table = edit.constant(f"{hint}_table", packed.stored((packed.rows, width), flat))
     inputs = [table, node.inputs[1], edit.constant(f"{hint}_scales", packed.scale)]
     if packed.zero is not None:
         inputs.append(edit.constant(f"{hint}_zero_points", packed.zero))
@@ -152,19 +180,39 @@ def pack(dequantize: ir.Node) -> Packed | str:
         return f"blocks of {size} have no kernel: a power of two from {SMALLEST_BLOCK} on"
     bits, signed = WIDTHS[kind], kind.startswith("int")
     middle = 1 << (bits - 1)
-    parts = [ir.array(tensor) for tensor in dequantize.inputs]
-    codes, scale, *rest = (part.T if axis == 0 else part for part in parts)
-    zero = rest[0] if rest else np.zeros(scale.shape, np.int8)
+    source, parameters = dequantize.inputs[0], dequantize.inputs[1:]
+    scale, *rest = (turned(ir.array(tensor), axis) for tensor in parameters)
     shift = middle if signed else 0
-    codes, zero = (np.asarray(part.astype(np.int16) + shift, np.uint8) for part in (codes, zero))
+    given = rest[0] if rest else np.zeros(scale.shape, np.int8)
+    zero = np.asarray(given.astype(np.int16) + shift, np.uint8)
+    rows, k = (int(d) for d in (source.shape if axis else source.shape[::-1]))
+    plain = bool((zero == middle).all())
+
+    def codes() -> U8:
+        return packed_rows(turned(ir.array(source), axis), zero, shift, bits, size)
+
+    zeros = None if plain else together(zero, bits)
+    return Packed(bits, size, rows, k, source, codes, np.ascontiguousarray(scale), zeros)
+
+
+def turned(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    """The matrix with blocks along its rows."""
+    return values.T if axis == 0 else values
+
+
+def packed_rows(codes: npt.NDArray[Any], zero: U8, shift: int, bits: int, size: int) -> U8:
+    """(rows, blocks, bytes), a few rows at a time; a short last block is filled with zero points."""
     rows, k = codes.shape
     missing = -k % size
-    if missing:
-        codes = np.concatenate([codes, np.repeat(zero[:, -1:], missing, axis=1)], axis=1)
-    plain = bool((zero == middle).all())
-    return Packed(
-        bits, size, rows, k, together(codes, bits), np.ascontiguousarray(scale), None if plain else together(zero, bits)
-    )
+    found = np.empty((rows, (k + missing) // size, size * bits // 8), np.uint8)
+    step = max(1, PIECE // max(k, 1))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        piece = np.asarray(codes[part].astype(np.int16) + shift, np.uint8)
+        if missing:
+            piece = np.concatenate([piece, np.repeat(zero[part, -1:], missing, axis=1)], axis=1)
+        found[part] = together(piece, bits).reshape(len(piece), found.shape[1], -1)
+    return found
 
 
 def together(codes: U8, bits: int) -> U8:
@@ -181,10 +229,3 @@ def together(codes: U8, bits: int) -> U8:
 
 def _key(values: U8) -> bytes:
     return sha256(str(values.shape).encode() + values.tobytes()).digest()
-
-
-def _shared(edit: ir.Editor, shared: dict[bytes, ir.Constant], hint: str, values: U8) -> ir.Constant:
-    key = _key(values)
-    if key not in shared:
-        shared[key] = edit.constant(hint, values)
-    return shared[key]

@@ -190,4 +190,5 @@ SPEC = TargetSpec(
     float_rules=FLOAT_RULES,
     needs_data=frozenset({"int8", "mixed"}),
     by_name=frozenset({"w4"}),
+    on_disk=frozenset({"w4"}),
 )

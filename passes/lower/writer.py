@@ -109,7 +109,7 @@ class Writer:
         if is_two_level(encoding):
             parameters = [scale_tensor(self.edit, tensor.name, encoding, reader)]
         else:
-            parameters = self._parameters(tensor.name, encoding)
+            parameters = self._parameters(tensor.name, encoding, tensor.dtype)
         return self._dequantize(codes, tensor, parameters, encoding, before=reader)
 
     def _palette(
@@ -156,9 +156,9 @@ class Writer:
         return output[0]
 
     # ---- numbers
-    def _parameters(self, name: str, encoding: Encoding) -> list[ir.Tensor]:
+    def _parameters(self, name: str, encoding: Encoding, dtype: Any = np.float32) -> list[ir.Tensor]:
         """Scale and zero point as initializers; equal ones are shared. Zeros of blocks go without saying."""
-        scale = self._number(f"{name}_scale", encoding.scale)
+        scale = self._number(f"{name}_scale", encoding.scale.astype(dtype, copy=False))
         if block_of(encoding) is not None and not encoding.zero_point.any():
             return [scale]
         return [scale, self._number(f"{name}_zero_point", encoding.zero_point.astype(np_dtype(encoding)))]

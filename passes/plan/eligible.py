@@ -8,6 +8,7 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.errors import UsageError
+from qcompiler.quant import PerBlock
 from qcompiler.targets import Activation, Bias, Float, OpRule, Weight
 
 
@@ -47,7 +48,7 @@ def disqualified(node: ir.Node, rule: OpRule) -> str | None:
         operand = rule.operand(port)
         if not tensor.name or isinstance(operand, Float):
             continue
-        reason = unfit(tensor)
+        reason = unfit(tensor, half=isinstance(operand, Weight) and in_blocks(operand))
         if reason is None and isinstance(operand, Weight | Bias) and not isinstance(tensor, ir.Constant):
             reason = f"{tensor.name!r} of {node.op} {node.name!r} is computed, not constant"
         if reason is None and isinstance(operand, Weight) and (not ir.nbytes(tensor) or len(tensor.shape) < 2):
@@ -60,11 +61,16 @@ def disqualified(node: ir.Node, rule: OpRule) -> str | None:
     return next((reason for condition in rule.conditions if (reason := condition(node)) is not None), None)
 
 
-def unfit(tensor: ir.Tensor) -> str | None:
-    """Why a value cannot be quantized at all."""
+def in_blocks(operand: Weight) -> bool:
+    """Whether a weight is stored in blocks with plain scales, which have its own type."""
+    return all(isinstance(spec.granularity, PerBlock) and spec.scale == "f32" for spec in operand.options)
+
+
+def unfit(tensor: ir.Tensor, *, half: bool = False) -> str | None:
+    """Why a value cannot be quantized at all; `half` allows float16."""
     if tensor.dtype is None:
         return f"type of {tensor.name!r} is unknown"
-    if np.dtype(tensor.dtype) != np.float32:
+    if np.dtype(tensor.dtype) not in ((np.float32, np.float16) if half else (np.float32,)):
         return f"{tensor.name!r} is {np.dtype(tensor.dtype)}, not float32"
     if isinstance(tensor, ir.Constant) and ir.nbytes(tensor):
         values = ir.array(tensor)

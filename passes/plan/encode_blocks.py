@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.numerics.block_rounding import BlockCodes, round_blocks
+from qcompiler.numerics.block_rounding import PIECE, round_blocks
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
@@ -26,6 +26,21 @@ from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
 BOOKS = {"nf4": NF4_BOOK, "fp4_e2m1": E2M1_BOOK}
+
+
+class Rounded(NamedTuple):
+    """A rounded matrix, blocks along its rows; see `BlockCodes`."""
+
+    scale: F32
+    zero_point: npt.NDArray[np.int32]
+    codes: npt.NDArray[np.integer[Any]]
+    method: str
+    loss: float
+
+    def encoding(self, spec: QSpec) -> Encoding:
+        """The encoding, in the layout of the weight; codes that have it already are not copied."""
+        scale, zero, codes = (np.ascontiguousarray(turned(part, spec)) for part in self[:3])
+        return Encoding(spec, scale, zero, self.method, codes)
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class EncodeBlocks(PlanPass):
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
         """The plan with codes; a note says what each method lost."""
         nodes = {node.name: node for node in model.nodes}
-        known: dict[bytes, BlockCodes] = {}
+        known: dict[bytes, Rounded] = {}
         done: dict[Site, SitePlan] = {}
         losses: dict[str, list[float]] = {}
         # layers first: a table that is an output layer, too, takes its codes
@@ -53,15 +68,15 @@ class EncodeBlocks(PlanPass):
             decision, node = plan.sites[site], nodes[site.consumer]
             if decision.choice is None or decision.encoding is not None:
                 continue
-            spec = decision.choice
-            rows = as_rows(ir.array(node.inputs[site.port]), spec)
-            key = sha256(rows.tobytes() + str((spec.qtype, block_size(spec), spec.symmetric)).encode()).digest()
+            spec, constant = decision.choice, node.inputs[site.port]
+            values = ir.array(constant)
+            key = digest(rows_of(values, spec), spec)
             if key not in known:
                 moments = None if node.op == "Gather" else self.moments.get(node.inputs[0].name)
-                known[key] = round_blocks(rows, levels(spec), block_size(spec), self.method, moments)
+                known[key] = _rounded(values, spec, self.method, moments)
             found = known[key]
             losses.setdefault(found.method, []).append(found.loss)
-            done[site] = replace(decision, encoding=encoding_of(found, spec), why=f"{decision.why}, {found.method}")
+            done[site] = replace(decision, encoding=found.encoding(spec), why=f"{decision.why}, {found.method}")
         record.changes = len(done)
         record.notes += [
             f"{len(some)} weights by {method}, which loses {np.mean(some):.3%} of the outputs' energy on average"
@@ -95,19 +110,50 @@ def levels(spec: QSpec) -> Levels:
     return Levels(spec.low, spec.high, spec.symmetric)
 
 
+@dataclass(frozen=True, eq=False)
+class TurnedRows:
+    """The rows along blocks of a matrix that holds them as columns or in another type; see `Rows`."""
+
+    values: npt.NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, K."""
+        return self.values.shape
+
+    def __getitem__(self, part: slice, /) -> F32:
+        return np.ascontiguousarray(self.values[part], np.float32)
+
+
+def rows_of(values: npt.NDArray[Any], spec: QSpec) -> TurnedRows:
+    """The matrix with blocks along its rows, none of it read yet."""
+    return TurnedRows(turned(values, spec))
+
+
 def as_rows(values: npt.NDArray[Any], spec: QSpec) -> F32:
     """The matrix with blocks along its rows."""
-    assert isinstance(spec.granularity, PerBlock)
-    turned = values.T if spec.granularity.axis % values.ndim == 0 else values
-    return np.ascontiguousarray(turned, np.float32)
+    return rows_of(values, spec)[:]
 
 
-def encoding_of(found: BlockCodes, spec: QSpec) -> Encoding:
-    """The encoding, in the layout of the weight."""
+def turned(values: npt.NDArray[Any], spec: QSpec) -> npt.NDArray[Any]:
+    """A matrix with blocks along its rows, or back."""
     assert isinstance(spec.granularity, PerBlock)
-    parts = found.grid.scale, found.grid.zero_point, found.codes
-    if spec.granularity.axis == 0:
-        parts = tuple(np.ascontiguousarray(part.T) for part in parts)  # type: ignore[assignment]
-    scale, zero, codes = parts
-    small = np.int8 if spec.qtype.low < 0 else np.uint8
-    return Encoding(spec, scale, zero, found.method, codes.astype(small))
+    return values.T if spec.granularity.axis % values.ndim == 0 else values
+
+
+def digest(rows: TurnedRows, spec: QSpec) -> bytes:
+    """Equal for matrices whose codes must be equal."""
+    found = sha256(str((rows.shape, rows.values.dtype, spec.qtype, block_size(spec), spec.symmetric)).encode())
+    step = max(1, PIECE // max(rows.shape[1], 1))
+    for start in range(0, rows.shape[0], step):
+        found.update(rows[start : start + step].data)
+    return found.digest()
+
+
+def _rounded(values: npt.NDArray[Any], spec: QSpec, method: str, moments: F64 | None) -> Rounded:
+    codes = np.empty(values.shape, np.int8 if spec.qtype.low < 0 else np.uint8)
+    half = values.dtype == np.float16
+    found = round_blocks(
+        rows_of(values, spec), levels(spec), block_size(spec), method, moments, half=half, out=turned(codes, spec)
+    )
+    return Rounded(found.grid.scale, found.grid.zero_point, found.codes, found.method, found.loss)

@@ -122,6 +122,10 @@ if TYPE_CHECKING:
 @click.option("--optimize", metavar="O", help="Least of what keeps the contract: latency or size.  [default: latency]")
 @click.option("--latency", metavar="FILE", help="Times of nodes from a device (JSON), to choose precisions by.")
 @click.option("--pareto", is_flag=True, default=None, help="Write every plan on the Pareto front that was found.")
+@click.option(
+    "--on-disk", is_flag=True, default=None,
+    help="Keep weights on disk and run nothing, for models larger than memory.  [default: over 2 GiB without data]",
+)  # fmt: skip
 @options.as_json
 @options.quiet
 @click.option("-v", "--verbose", is_flag=True, help="Print the whole table and the time of each pass.")

@@ -9,15 +9,16 @@ from qcompiler.ir.exporter import export_attribute, export_node
 from qcompiler.ir.graft import declare, drop_input, drop_output, freeze, graft, inline, lazy, lone
 from qcompiler.ir.load import deserialized, load
 from qcompiler.ir.model import Model
-from qcompiler.ir.save import save, serialized
+from qcompiler.ir.save import pieces, save, serialized
 from qcompiler.ir.skeleton import skeleton
 from qcompiler.ir.text import to_text
 from qcompiler.ir.verify import verify
-from qcompiler.ir.weights import Lazy, array, dense, nbytes
+from qcompiler.ir.weights import Deferred, Lazy, array, dense, element_type, nbytes, on_disk
 
 __all__ = [
     "Constant",
     "Cutter",
+    "Deferred",
     "Editor",
     "Graph",
     "Lazy",
@@ -34,6 +35,7 @@ __all__ = [
     "drop_input",
     "drop_output",
     "editors",
+    "element_type",
     "export_attribute",
     "export_node",
     "freeze",
@@ -43,6 +45,8 @@ __all__ = [
     "load",
     "lone",
     "nbytes",
+    "on_disk",
+    "pieces",
     "reads",
     "save",
     "serialized",

@@ -22,7 +22,7 @@ from qcompiler.errors import PassError
 from qcompiler.ir.dag import reads, subgraphs, topological
 from qcompiler.ir.importer import untyped
 from qcompiler.ir.model import Model
-from qcompiler.ir.weights import Held
+from qcompiler.ir.weights import Deferred, Held, Lazy
 
 REACH = 256
 """How far from where it was last seen a node is looked for before the whole list is."""
@@ -116,11 +116,16 @@ class Editor:
         return name
 
     # ---- changes
-    def constant(self, hint: str, values: npt.NDArray[Any]) -> gs.Constant:
+    def constant(self, hint: str, values: npt.NDArray[Any] | Deferred) -> gs.Constant:
         """A new initializer; rank 0 stays rank 0. Nobody may write to the array afterwards."""
-        constant = gs.Constant(self.fresh(hint), Held(np.asarray(values)))
+        held = values if isinstance(values, Deferred) else Held(np.asarray(values))
+        constant = gs.Constant(self.fresh(hint), held)
         self.graph.declared.append(constant)
         return constant
+
+    def settle(self, constant: gs.Constant, values: Lazy) -> None:
+        """Lets go of the values of a constant, which lie elsewhere from now on: equal ones, of its type and shape."""
+        constant.values = values
 
     def variable(self, hint: str, dtype: Any = None, shape: Sequence[int | str | None] | None = None) -> gs.Variable:
         """A new tensor of the given type and shape, either of which may be unknown."""

@@ -101,7 +101,7 @@ def read_chunks(path: Path, offset: int, length: int) -> Iterable[bytes]:
             yield chunk
 
 
-def write_chunk(file: BinaryIO, chunk: bytes) -> None:
+def write_chunk(file: BinaryIO, chunk: bytes | memoryview) -> None:
     """Writes bytes; whole chunks of zeros become holes, so that sparse files stay sparse."""
     if len(chunk) == CHUNK and chunk == _ZEROS:
         file.seek(CHUNK, 1)

@@ -9,19 +9,33 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from onnx import GraphProto, ModelProto, TensorProto
 
 from qcompiler.errors import ModelError, OutputError
 from qcompiler.ir.exporter import declared, export_graph
-from qcompiler.ir.external import ALIGNMENT, read_chunks, refer, write_chunk
+from qcompiler.ir.external import ALIGNMENT, CHUNK, read_chunks, refer, write_chunk
 from qcompiler.ir.model import Model
-from qcompiler.ir.weights import BITS, Lazy, array, describe, element_type, inline, is_external, nbytes, raw
+from qcompiler.ir.weights import (
+    BITS,
+    Deferred,
+    Lazy,
+    array,
+    describe,
+    element_type,
+    inline,
+    is_external,
+    nbytes,
+    on_disk,
+    raw,
+)
 
 # Weights up to this size stay in the model file in any case, so that shape inference can read them.
 SMALL = 1024
@@ -90,13 +104,13 @@ def serialized(model: Model, *, external_above: int = EXTERNAL_ABOVE) -> tuple[b
     Raises:
         ModelError: what must be in the bytes is more than protobuf can hold.
     """
-    crowded = sum(nbytes(c) for c in model.tensors() if not is_external(c)) > external_above
+    crowded = sum(nbytes(c) for c in model.tensors() if not on_disk(c)) > external_above
     main = set(map(id, declared(model.graph)))
     arrays: dict[str, npt.NDArray[Any]] = {}
 
     def store(constant: gs.Constant) -> TensorProto:
         apart = _leaves(constant) and element_type(constant) not in BITS and id(constant) in main
-        if not apart or not (crowded or is_external(constant)):
+        if not apart or not (crowded or on_disk(constant)):
             return inline(constant)
         arrays[constant.name] = array(constant)
         return _stored(constant, "weights", {id(constant): (0, nbytes(constant))})
@@ -115,7 +129,7 @@ def _leaves(constant: gs.Constant) -> bool:
 
 def _needs_file(model: Model, limit: int) -> bool:
     tensors = list(model.tensors())
-    return any(map(is_external, tensors)) or sum(map(nbytes, tensors)) > limit
+    return any(map(on_disk, tensors)) or sum(map(nbytes, tensors)) > limit
 
 
 def _stored(constant: gs.Constant, location: str, spans: dict[int, Span]) -> TensorProto:
@@ -136,16 +150,25 @@ def _write_data(constants: list[gs.Constant], stream: BinaryIO) -> dict[int, Spa
     for constant in constants:
         start = -(-end // ALIGNMENT) * ALIGNMENT
         stream.seek(start)
-        values = constant._values
-        if isinstance(values, Lazy) and values.external:
-            for chunk in read_chunks(*values.span()):
-                write_chunk(stream, chunk)
-        else:
-            stream.write(raw(constant))
+        for piece in pieces(constant):
+            write_chunk(stream, piece)
         end = start + nbytes(constant)
         spans[id(constant)] = (start, end - start)
     stream.truncate(end)
     return spans
+
+
+def pieces(constant: gs.Constant) -> Iterator[bytes | memoryview]:
+    """The values in raw form, a few MiB at a time where they lie on disk or were computed."""
+    values = constant._values
+    if isinstance(values, Lazy) and values.external:
+        yield from read_chunks(*values.span())
+    elif isinstance(values, Deferred) and element_type(constant) not in BITS and sys.byteorder == "little":
+        flat = values.load().reshape(-1).view(np.uint8)
+        for start in range(0, flat.size, CHUNK):
+            yield flat[start : start + CHUNK].data
+    else:
+        yield raw(constant)
 
 
 def write_model(model: Model, stream: BinaryIO, store: Callable[[gs.Constant], TensorProto]) -> None:

@@ -1,16 +1,17 @@
 """Constant tensors: read when asked for, checked before memory is taken, never cached behind the caller's back.
 
-The values of a `Constant` are one of two immutable things, so that copies of a model may share them:
+The values of a `Constant` are one of three immutable things, so that copies of a model may share them:
 
 - `Lazy`: a `TensorProto` as loaded. External data is read from the model's folder through a memory map, so that
   large weights stay on disk.
 - `Held`: a NumPy array that the compiler computed.
+- `Deferred`: what will be computed, from weights on disk, whenever it is asked for, and not kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,26 @@ class Held(LazyValues):  # type: ignore[misc]
         return self.values
 
 
+class Deferred(LazyValues):  # type: ignore[misc]
+    """An array that is computed anew each time it is asked for, so that it takes no memory in between.
+
+    Attributes:
+        compute: gives the array; must give the same one each time.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: Any, compute: Callable[[], Array]) -> None:
+        self.shape, self.dtype, self.compute = list(shape), np.dtype(dtype), compute
+
+    @property
+    def nbytes(self) -> int:
+        """Size in raw form."""
+        return byte_size(helper.np_dtype_to_tensor_dtype(self.dtype), self.shape)
+
+    def load(self) -> Array:
+        """The values, read-only."""
+        return Held(self.compute()).values
+
+
 def array(constant: gs.Constant) -> Array:
     """The values of a constant, read-only, without keeping them in the graph.
 
@@ -128,12 +149,17 @@ def array(constant: gs.Constant) -> Array:
 def nbytes(constant: gs.Constant) -> int:
     """Size in bytes as stored, without reading the values; types below 8 bits count as packed."""
     values = constant._values
-    return int((values if isinstance(values, Lazy | Held) else Held(values)).nbytes)
+    return int((values if isinstance(values, Lazy | Held | Deferred) else Held(values)).nbytes)
 
 
 def is_external(constant: gs.Constant) -> bool:
     """Whether the values lie in a file beside the model."""
     return isinstance(constant._values, Lazy) and constant._values.external
+
+
+def on_disk(constant: gs.Constant) -> bool:
+    """Whether the values take no memory until they are asked for."""
+    return is_external(constant) or isinstance(constant._values, Deferred)
 
 
 def element_type(constant: gs.Constant) -> int:

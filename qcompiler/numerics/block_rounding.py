@@ -12,7 +12,8 @@ at 4 bits 4.006 and 4.001.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +26,24 @@ from qcompiler.numerics.hqq import hqq
 from qcompiler.numerics.levels import Levels
 
 F32 = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.integer[Any]]
 
 ROUNDINGS: Final = ("auto", "rtn", "mse", "hqq", "gptq")
 FINE = 15
 """Steps from the lowest to the highest code of a 4-bit grid."""
+PIECE = 1 << 17
+"""Weights that are rounded at a time where rows do not depend on moments: what a processor's cache holds."""
+
+
+class Rows(Protocol):
+    """A matrix (rows, K) that gives some of its rows as float32; an array of float32 is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, K."""
+
+    def __getitem__(self, part: slice, /) -> F32:
+        """Some rows."""
 
 
 class BlockCodes(NamedTuple):
@@ -42,17 +57,31 @@ class BlockCodes(NamedTuple):
     """
 
     grid: BlockGrid
-    codes: npt.NDArray[np.int32]
+    codes: Codes
     method: str
     loss: float
 
 
 def round_blocks(
-    weight: F32, levels: Levels, size: int, method: str, moments: npt.NDArray[np.floating] | None = None
+    weight: Rows,
+    levels: Levels,
+    size: int,
+    method: str,
+    moments: npt.NDArray[np.floating] | None = None,
+    *,
+    half: bool = False,
+    out: Codes | None = None,
 ) -> BlockCodes:
-    """Rounds a matrix (rows, K); `moments` is the sum of x x^T over its inputs.
+    """Rounds a matrix (rows, K); without moments, a few rows at a time.
 
-    `gptq` without moments is `mse`.
+    Args:
+        weight: the matrix.
+        levels: what codes stand for.
+        size: values in a block.
+        method: one of `ROUNDINGS`; `gptq` without moments is `mse`.
+        moments: the sum of x x^T over its inputs.
+        half: scales are stored as float16.
+        out: (rows, K), where codes go; a new array if left out.
     """
     if method not in ROUNDINGS:
         raise InternalError(f"unknown rounding {method!r}")
@@ -61,22 +90,52 @@ def round_blocks(
         method = "gptq" if moments is not None else "mse" if coarse else "hqq"
     if method == "gptq" and moments is None:
         method = "mse"
+    rows, k = weight.shape
+    codes = np.empty((rows, k), np.int8 if levels.low < 0 else np.uint8) if out is None else out
+    step = max(1, rows if moments is not None else PIECE // max(k, 1))
+    found = []
+    for start in range(0, max(rows, 1), step):
+        part = slice(start, start + step)
+        found.append(_piece(weight[part], levels, size, method, moments, half, codes[part]))
+    scale, zero = (np.concatenate([getattr(grid, name) for grid, *_ in found]) for name in ("scale", "zero_point"))
+    whole, lost = sum(whole for _, whole, _ in found), sum(lost for *_, lost in found)
+    return BlockCodes(BlockGrid(levels, size, scale, zero), codes, method, lost / whole if whole > 0 else 0.0)
+
+
+def _piece(
+    weight: F32,
+    levels: Levels,
+    size: int,
+    method: str,
+    moments: npt.NDArray[np.floating] | None,
+    half: bool,
+    out: Codes,
+) -> tuple[BlockGrid, float, float]:
+    """Some rows: their grid, the squares of their outputs, the squared error of these; the codes go to `out`."""
     if method == "rtn":
         grid = extremes(weight, levels, size)
     else:
         grid = least_squares(weight, levels, size, None if moments is None or method == "hqq" else np.diag(moments))
     if method == "hqq":
         grid = hqq(weight, grid)
+    grid = as_half(grid) if half else grid
     if method == "gptq" and moments is not None:
-        grid, codes, _ = descend(weight, moments, grid, gptq(weight, moments, grid).codes)
+        grid, found, _ = descend(weight, moments, grid, gptq(weight, moments, grid).codes)
+        grid = as_half(grid) if half else grid
     else:
-        codes = grid.codes(weight)
-    return BlockCodes(grid, codes, method, _share(weight, grid.values(codes), moments))
-
-
-def _share(weight: F32, values: F32, moments: npt.NDArray[np.floating] | None) -> float:
+        found = grid.codes(weight)
+    out[...] = found
+    error = weight - grid.values(found)
     if moments is None:
-        whole, lost = (float(np.vdot(m, m)) for m in (weight, weight - values))
-    else:
-        whole, lost = proxy_loss(weight, moments), proxy_loss(weight - values, moments)
-    return lost / whole if whole > 0 else 0.0
+        return grid, float(np.vdot(weight, weight)), float(np.vdot(error, error))
+    return grid, proxy_loss(weight, moments), proxy_loss(error, moments)
+
+
+def as_half(grid: BlockGrid) -> BlockGrid:
+    """The grid with scales that float16 holds; none becomes zero or infinite."""
+    with np.errstate(over="ignore"):
+        scale = grid.scale.astype(np.float16)
+    info = np.finfo(np.float16)
+    least = np.copysign(info.smallest_subnormal, grid.scale).astype(np.float16)
+    scale = np.clip(np.where(scale == 0, least, scale), info.min, info.max)
+    return replace(grid, scale=scale.astype(np.float32))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -118,3 +118,9 @@ class Encoding:
         low = (self.spec.low - self.zero_point.astype(np.float64)) * self.scale
         high = (self.spec.high - self.zero_point.astype(np.float64)) * self.scale
         return float(low.min()), float(high.max())
+
+    def outline(self) -> Encoding:
+        """What reports say of millions of scales: extremes in place of the numbers, and no codes."""
+        scale = np.array([[self.scale.min(), self.scale.max()]], np.float32)
+        zero = np.array([[self.zero_point.min(), self.zero_point.max()]], np.int32)
+        return replace(self, scale=scale, zero_point=zero, codes=np.zeros((0, 0), np.uint8))

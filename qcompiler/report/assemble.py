@@ -71,7 +71,8 @@ def assemble(
     if backend.host.modelled:
         said.insert(0, backend.host.modelled)
     if judged_on is None:
-        said.append("accuracy was not measured: there is no data; latency was measured on an input of ones")
+        timed = "; latency was measured on an input of ones" if outcome.timing is not None else ""
+        said.append(f"accuracy was not measured: there is no data{timed}")
     elif judged_on is source:
         said.append("accuracy was measured on the calibration samples; give --eval for others")
     said += accuracy_notes(outcome, verdicts, contract)

@@ -8,6 +8,7 @@ from time import perf_counter
 
 from qcompiler.analysis import Kind, SessionConfig, Stats
 from qcompiler.data import Source
+from qcompiler.passes.plan.encode_blocks import blocked
 from qcompiler.quant import Precision
 from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
@@ -16,7 +17,9 @@ from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.improve import Improver
 from qcompiler.search.judge import FeedArrays, best_method
 from qcompiler.search.means import Means
+from qcompiler.search.on_disk import candidate_on_disk
 from qcompiler.search.placement import BOUNDARY_NS
+from qcompiler.search.shelf import Shelf
 from qcompiler.search.weights_in_blocks import with_codes
 
 # What method "auto" tries; the statistics are the same for all, so each costs a few runs only.
@@ -48,6 +51,7 @@ class Attempts:
         seconds: time spent collecting.
         notes: what a reader should know.
         weight_method: how weights in blocks are rounded.
+        shelf: takes weights in blocks as they are finished; None keeps them in memory.
     """
 
     drafter: Drafter
@@ -64,6 +68,7 @@ class Attempts:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     weight_method: str = "auto"
+    shelf: Shelf | None = None
     # the range method that was found best for the first candidate that needs one
     _method: str = ""
     _improver: Improver | None = None
@@ -100,6 +105,8 @@ class Attempts:
 
     def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
         """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
+        if self.shelf is not None and blocked(draft.plan):
+            return candidate_on_disk(drafter, draft, self.weight_method, self.shelf, self.tell, drafter.instruments)
         draft = with_codes(draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments)
         wanted = draft.wanted
         self._observe(drafter.statistics(draft))

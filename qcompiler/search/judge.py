@@ -105,6 +105,7 @@ def judge(
     deadline: Deadline = NEVER,
     smallest: bool = False,
     by_name: Collection[Precision] = (),
+    on_disk: bool = False,
 ) -> Verdicts:
     """Measures every candidate and chooses.
 
@@ -123,16 +124,19 @@ def judge(
         deadline: of the search.
         smallest: what counts is the size of the weights, not the time.
         by_name: precisions of the target that are for size alone.
+        on_disk: the models are larger than memory: without `evaluations` they are not even loaded.
 
     Raises:
         ModelError: ONNX Runtime refuses a model.
         DataError: samples, labels or the metric do not fit.
     """
-    given = Served.of(original, config_of(original, config.threads)) if evaluations is None else evaluations.reference
-    served = {
-        str(i): given if candidate.model is original else Served.of(candidate.runs, config)
-        for i, candidate in enumerate(candidates)
-    }
+    served: dict[str, Served] = {}
+    if not on_disk:
+        given = evaluations.reference if evaluations else Served.of(original, config_of(original, config.threads))
+        served = {
+            str(i): given if candidate.model is original else Served.of(candidate.runs, config)
+            for i, candidate in enumerate(candidates)
+        }
     results: Mapping[str, Result] = {}
     if evaluations is not None:
         floats = [str(i) for i, candidate in enumerate(candidates) if candidate.precision == "float"]

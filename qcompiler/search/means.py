@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from qcompiler.search.crew import Crew, InProcess
 from qcompiler.search.deadline import NEVER, Deadline
 from qcompiler.search.executors import open_executor
 from qcompiler.search.journal import Journal, trim
+from qcompiler.search.shelf import Shelf, open_shelf
 
 NOWHERE = "none"
 
@@ -37,6 +38,11 @@ class Means:
     folder: Path | None = None
     journal: Journal = field(default_factory=Journal)
     target: str = ""
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def shelve(self, output: Path | None, *about: object) -> Shelf:
+        """A shelf for finished weights, which is gone when all has gone well; see `open_shelf`."""
+        return self._open.enter_context(open_shelf(self.folder, output, *about))
 
     def about(self, model: str, target: str = "") -> None:
         """Opens the journal of a model, named by its fingerprint."""
@@ -67,5 +73,5 @@ def open_means(
     folder = None if cache.folder is None else cache.folder / "journal"
     if journal is None:
         trim(folder)
-    with open_executor(workers, cluster) as crew:
-        yield Means(crew, Deadline.after(time_budget), cache, folder)
+    with open_executor(workers, cluster) as crew, ExitStack() as opened:
+        yield Means(crew, Deadline.after(time_budget), cache, folder, _open=opened)

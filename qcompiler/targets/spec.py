@@ -139,6 +139,7 @@ class TargetSpec:
             where no value is quantized.
         lacks: operators that it has no form for, in integers or float; `ExpandOperators` writes out what it can.
         by_name: precisions that are tried only when asked for by name: they are for size, and lose accuracy.
+        on_disk: precisions that a model larger than memory can be compiled to, weight by weight.
         concat_ratio: how much coarser the shared steps of a Concat may be than those of an operand.
         scans: precisions for which the extremes of every value are to be known, not of quantized ones alone.
         zero_points: codes may stand for zero that are not 0, where a model comes with such.
@@ -157,6 +158,7 @@ class TargetSpec:
     lacks: frozenset[str] = field(default_factory=frozenset)
     opset: int = 21
     by_name: frozenset[Precision] = field(default_factory=frozenset)
+    on_disk: frozenset[Precision] = field(default_factory=frozenset)
     concat_ratio: float = 2.0
     int16_pairs: bool = False
     scans: frozenset[Precision] = field(default_factory=frozenset)

@@ -1,0 +1,186 @@
+"""Weights in blocks of models larger than memory: one after the other from disk to disk.
+
+    map a weight -> codes (`EncodeBlocks`) -> DequantizeLinear (`Materialise`) -> shelf
+
+The graph holds references alone; what a backend makes of codes is deferred until it is written. Memory is that of one
+weight: its map, its codes, and a few rows in float32. What is on the shelf from an interrupted run is taken from there.
+A table that is an output layer, too, goes with that layer, whose codes it has.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from qcompiler import ir
+from qcompiler._version import __version__
+from qcompiler.errors import UsageError
+from qcompiler.passes.lower.materialise import Materialise
+from qcompiler.passes.plan.encode_blocks import EncodeBlocks, blocked, digest, rows_of
+from qcompiler.pipeline import GraphPass, Instrument, PassRecord, Pipeline, Trace
+from qcompiler.quant import Encoding, QuantPlan, Site, SitePlan
+from qcompiler.search.candidates import Candidate, Draft, Drafter
+from qcompiler.search.journal import content_key
+from qcompiler.search.shelf import Shelf
+from qcompiler.targets import TargetSpec
+
+MIB = 1 << 20
+LARGE = 1 << 31
+"""Bytes of weights from which nothing is run without need."""
+Tell = Callable[[str, int, "int | None"], None]
+
+
+class Wish(Protocol):
+    """The part of a recipe that decides."""
+
+    @property
+    def precision(self) -> str:
+        """As in the recipe."""
+
+    @property
+    def weight_method(self) -> str:
+        """As in the recipe."""
+
+    @property
+    def on_disk(self) -> bool:
+        """As in the recipe."""
+
+
+def stays_on_disk(model: ir.Model, spec: TargetSpec, wish: Wish, *, able: bool) -> bool:
+    """Whether a model is compiled weight by weight, and never run: where that was asked for, or it is large.
+
+    Args:
+        model: as given.
+        spec: of the target.
+        wish: what was asked for.
+        able: nothing needs the whole model: there is no data, and one set of shapes.
+
+    Raises:
+        UsageError: it was asked for and cannot be done.
+    """
+    able = able and wish.precision in spec.on_disk and wish.weight_method not in ("gptq", "awq")
+    if wish.on_disk and not able:
+        can = " or ".join(sorted(spec.on_disk)) or "no precision"
+        raise UsageError(
+            f"weights of target {spec.name!r} can stay on disk with {can}, without data, at one set of shapes",
+            where="--on-disk",
+        )
+    return able and (wish.on_disk or model.weights_bytes() > LARGE)
+
+
+def candidate_on_disk(
+    drafter: Drafter, draft: Draft, method: str, shelf: Shelf, tell: Tell, instruments: Sequence[Instrument] = ()
+) -> Candidate:
+    """The candidate of a draft that quantizes nothing but weights in blocks; its plan holds no codes.
+
+    Args:
+        drafter, draft: as for `Drafter.candidate`.
+        method: a rounding that needs no data.
+        shelf: takes the codes; must be open as long as the candidate is used.
+        tell: told how many MiB of weights are done, and how many there are.
+        instruments: called after the pass.
+    """
+    step = ShelveBlocks(draft.plan, method, shelf, tell)
+    pipeline, model = Pipeline(Trace(list(draft.trace.records)), instruments), draft.model.copy()
+    pipeline.graph(model, [step])
+    rest = QuantPlan({s: p for s, p in draft.plan.sites.items() if s not in step.done}, draft.plan.nodes)
+    made = drafter.candidate(replace(draft, model=model, plan=rest, trace=pipeline.trace), None, method, {})
+    return replace(made, planned=draft.model, plan=made.plan.with_sites(step.done))
+
+
+@dataclass(frozen=True)
+class ShelveBlocks(GraphPass):
+    """Encodes and writes the weights that a plan stores in blocks.
+
+    Attributes:
+        plan: says which.
+        method: see `EncodeBlocks`.
+        shelf: takes the codes.
+        tell: told how far it is.
+        done: filled with the decisions, their encodings outlined.
+    """
+
+    name: ClassVar[str] = "shelve-blocks"
+    plan: QuantPlan
+    method: str
+    shelf: Shelf
+    tell: Tell
+    done: dict[Site, SitePlan] = field(default_factory=dict)
+
+    def apply(self, model: ir.Model, record: PassRecord) -> None:
+        """Each weight is a change."""
+        nodes = {node.name: node for node in model.nodes}
+        some = units(nodes, self.plan)
+        sizes = [sum(ir.nbytes(nodes[site.consumer].inputs[site.port]) for site in unit) / MIB for unit in some]
+        finished, before = 0.0, len(self.shelf.journal)
+        for unit, size in zip(some, sizes, strict=True):
+            self.tell("round weights (MiB)", round(finished), round(sum(sizes)))
+            self._unit(model, nodes, unit)
+            finished += size
+        record.changes = len(self.done)
+        if before:
+            record.notes.append(f"{before} weights were found finished")
+
+    def _unit(self, model: ir.Model, nodes: Mapping[str, ir.Node], unit: Sequence[Site]) -> None:
+        plan = QuantPlan({site: self.plan.sites[site] for site in unit})
+        keys = {site: self._key(site, nodes[site.consumer].inputs[site.port]) for site in unit}
+        known = {site: self.shelf.get(key) for site, key in keys.items()}
+        if all(known.values()):
+            plan = plan.with_sites(
+                {
+                    site: replace(plan.sites[site], encoding=encoding_from(found[1], found[0]["method"], site, plan))
+                    for site, found in known.items()
+                    if found is not None
+                }
+            )
+        else:
+            plan = EncodeBlocks(self.method).apply(model, plan, PassRecord(EncodeBlocks.name))
+        Materialise(plan).apply(model, PassRecord(Materialise.name))
+        edit = ir.Editor(model, model.graph)
+        for site, decision in plan.sites.items():
+            encoding, found = decision.encoding, known[site]
+            assert encoding is not None
+            parts = nodes[site.consumer].inputs[site.port].inputs[0].inputs
+            if any(not ir.on_disk(part) for part in parts):
+                about = {"method": encoding.method}
+                lazies = self.shelf.put(keys[site], about, parts) if found is None else found[1]
+                for constant, lazy in zip(parts, lazies, strict=True):
+                    edit.settle(constant, lazy)
+            self.done[site] = replace(decision, encoding=encoding.outline())
+
+    def _key(self, site: Site, constant: ir.Constant) -> str:
+        spec = self.plan.sites[site].choice
+        return content_key(__version__, self.method, site.tensor, spec, constant.dtype, list(constant.shape))
+
+
+def units(nodes: Mapping[str, ir.Node], plan: QuantPlan) -> list[list[Site]]:
+    """The sites that must be encoded together, in the order of the layers."""
+    sites = blocked(plan)
+    tables = [site for site in sites if nodes[site.consumer].op == "Gather"]
+    forms = {sorted_form(nodes, site) for site in tables}
+    found: dict[object, list[Site]] = defaultdict(list)
+    for site in [site for site in sites if site not in tables] + tables:
+        constant, spec = nodes[site.consumer].inputs[site.port], plan.sites[site].choice
+        assert spec is not None
+        twin = bool(tables) and sorted_form(nodes, site) in forms
+        found[digest(rows_of(ir.array(constant), spec), spec) if twin else site.tensor].append(site)
+    return list(found.values())
+
+
+def sorted_form(nodes: Mapping[str, ir.Node], site: Site) -> tuple[int, ...]:
+    """The shape of a weight, whichever way round."""
+    return tuple(sorted(int(d) for d in nodes[site.consumer].inputs[site.port].shape))
+
+
+def encoding_from(parts: Sequence[ir.Lazy], method: str, site: Site, plan: QuantPlan) -> Encoding:
+    """The encoding of what is on the shelf."""
+    spec = plan.sites[site].choice
+    assert spec is not None
+    codes, scale, *zero = (part.load() for part in parts)
+    small = codes.astype(np.int8 if spec.qtype.low < 0 else np.uint8)
+    zeros = zero[0].astype(np.int32) if zero else np.zeros(scale.shape, np.int32)
+    return Encoding(spec, scale.astype(np.float32), zeros, method, small)

@@ -1,0 +1,114 @@
+"""Models larger than memory: the same bytes as in memory, within a bound, and after an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from models.decoder import Sizes, write
+from tests.cli.conftest import Run
+
+SMALL = Sizes(layers=2, width=128, hidden=352, vocabulary=512, length=64)
+LARGE = Sizes(layers=13, width=512, hidden=1408, vocabulary=8192, length=64)
+W4 = ("--target", "onnxruntime", "--precision", "w4", "--weight-method", "rtn", "--bench-seconds", "0", "-q")
+MIB = 1 << 20
+
+
+def weights(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in ("model.onnx", "model.onnx.data")]
+
+
+def logits(path: Path) -> np.ndarray:
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feed: dict[str, np.ndarray] = {"input_ids": np.arange(6)[None], "attention_mask": np.ones((1, 6), np.int64)}
+    for tensor in session.get_inputs()[2:]:
+        kind = np.float16 if "float16" in tensor.type else np.float32
+        feed[tensor.name] = np.zeros((1, tensor.shape[1], 0, tensor.shape[3]), kind)
+    return np.asarray(session.run(["logits"], feed)[0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [
+        (SMALL, ("--weight-method", "hqq")),
+        (Sizes(2, 128, 352, 512, 64, tied=True), ("--table-bits", "4")),
+        (Sizes(2, 128, 352, 512, 64, half=False), ("--symmetric", "--block", "128")),
+        (SMALL, ("--portable", "--table-bits", "0")),
+    ],
+)
+def test_bytes_are_those_of_a_compile_in_memory(run: Run, sizes: Sizes, options: tuple[str, ...]) -> None:
+    model = write(Path("decoder"), sizes)
+    assert run(model, *W4, *options, "-o", "memory").exit_code == 0
+    assert run(model, *W4, *options, "-o", "disk", "--on-disk").exit_code == 0
+    memory, disk = (onnx.load(f"{name}/model.onnx") for name in ("memory", "disk"))
+    assert disk == memory
+    stored = onnx.load("disk/model.onnx", load_external_data=False).graph.initializer
+    places = [int(entry.value) for t in stored for entry in t.external_data if entry.key == "offset"]
+    assert places and all(place % 4096 == 0 for place in places)
+    report = json.loads(Path("disk/report.json").read_text())
+    assert any("did not run" in note for note in report["notes"])
+    exact, got = logits(model), logits(Path("disk/model.onnx"))
+    assert np.corrcoef(exact.ravel(), got.ravel())[0, 1] > 0.9
+    if sizes.tied:
+        codes = [t for t in stored if t.data_type == onnx.TensorProto.UINT8 and np.prod(t.dims) == 512 * 64]
+        assert len(codes) == 1
+
+
+def compile_on_disk(model: Path, output: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "qcompiler", str(model), *W4, "--on-disk", "-o", str(output), *options]
+
+
+def peak(command: list[str]) -> int:
+    """Peak resident bytes of a process of its own."""
+    measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
+    measure += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    said = subprocess.run([sys.executable, "-c", measure, *command], check=True, capture_output=True, text=True).stdout
+    return int(said) * (1 if sys.platform == "darwin" else 1024)
+
+
+def test_memory_stays_below_twice_the_largest_weight(tmp_path: Path) -> None:
+    small, large = write(tmp_path / "small", SMALL), write(tmp_path / "large", LARGE)
+    size = (tmp_path / "large" / "model.onnx.data").stat().st_size
+    fixed = peak(compile_on_disk(small, tmp_path / "a", "--journal", "none"))
+    used = peak(compile_on_disk(large, tmp_path / "b", "--journal", "none"))
+    largest = LARGE.vocabulary * LARGE.width * 2
+    bound = 2 * largest + 16 * MIB
+    assert used - fixed < bound < size / 2, f"{(used - fixed) / MIB:.1f} MiB of {bound / MIB:.1f}"
+
+
+def test_a_killed_compile_goes_on_with_the_weights_that_are_finished(run: Run) -> None:
+    model = write(Path("decoder"), LARGE)
+    assert run(*compile_on_disk(model, Path("whole"))[3:]).exit_code == 0
+    process = subprocess.Popen(compile_on_disk(model, Path("out"), "--journal", "journal"), start_new_session=True)
+    done = 0
+    while process.poll() is None and done < 20:
+        for file in Path("journal").glob("journal/*.shelf.jsonl"):
+            with contextlib.suppress(OSError):
+                done = file.read_bytes().count(b"\n")
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not Path("out").exists()
+    assert run(*compile_on_disk(model, Path("out"), "--journal", "journal")[3:]).exit_code == 0
+    assert weights(Path("out")) == weights(Path("whole"))
+    notes = json.loads(Path("out/report.json").read_text())["notes"]
+    found = next(int(note.split()[0]) for note in notes if "found finished" in note)
+    assert found >= 20
+    assert not list(Path("journal").glob("journal/*shelf*"))
+
+
+def test_what_cannot_stay_on_disk_is_said(run: Run) -> None:
+    model = write(Path("decoder"), SMALL)
+    for options in (("--precision", "w8"), ("--weight-method", "gptq")):
+        result = run(model, *W4, *options, "--on-disk", "-o", "out")
+        assert result.exit_code == 2 and "--on-disk" in result.stderr
