@@ -11,6 +11,9 @@ from qcompiler.errors import UsageError
 from qcompiler.quant import PerBlock
 from qcompiler.targets import Activation, Bias, Float, OpRule, Weight
 
+PIECE = 1 << 20
+"""Numbers that are looked at at a time."""
+
 
 def kept_float(model: ir.Model, patterns: tuple[str, ...]) -> dict[str, str]:
     """Nodes that a pattern keeps float, each with the reason.
@@ -73,8 +76,8 @@ def unfit(tensor: ir.Tensor, *, half: bool = False) -> str | None:
     if np.dtype(tensor.dtype) not in ((np.float32, np.float16) if half else (np.float32,)):
         return f"{tensor.name!r} is {np.dtype(tensor.dtype)}, not float32"
     if isinstance(tensor, ir.Constant) and ir.nbytes(tensor):
-        values = ir.array(tensor)
-        if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        values = ir.array(tensor).reshape(-1)
+        if not all(np.isfinite(values[start : start + PIECE]).all() for start in range(0, values.size, PIECE)):
             return f"{tensor.name!r} holds NaN or infinity"
     return None
 

@@ -42,7 +42,8 @@ class Means:
 
     def shelve(self, output: Path | None, *about: object) -> Shelf:
         """A shelf for finished weights, which is gone when all has gone well; see `open_shelf`."""
-        return self._open.enter_context(open_shelf(self.folder, output, *about))
+        folder = None if self.folder is None else self.folder.with_name("shelves")
+        return self._open.enter_context(open_shelf(folder, output, *about))
 
     def about(self, model: str, target: str = "") -> None:
         """Opens the journal of a model, named by its fingerprint."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from qcompiler import ir
 from qcompiler.errors import ModelError, OutputError
 from qcompiler.ir.external import ALIGNMENT, read_chunks, refer
 from qcompiler.search.journal import Journal, content_key
+
+KEPT = 7 * 24 * 3600.0
 
 
 @dataclass(eq=False)
@@ -119,5 +122,14 @@ def open_shelf(folder: Path | None, output: Path | None, *about: object) -> Iter
             yield Shelf.open(Path(work), content_key(*about))
         return
     shelf = Shelf.open(folder, content_key(*about))
+    forget(folder, shelf)
     yield shelf
     shelf.discard()
+
+
+def forget(folder: Path, but: Shelf) -> None:
+    """Removes shelves that nothing was put on for `KEPT` seconds, but one."""
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            if file not in (but.file, but.journal.file) and time.time() - file.stat().st_mtime > KEPT:
+                file.unlink()

@@ -93,7 +93,7 @@ def test_a_killed_compile_goes_on_with_the_weights_that_are_finished(run: Run) -
     process = subprocess.Popen(compile_on_disk(model, Path("out"), "--journal", "journal"), start_new_session=True)
     done = 0
     while process.poll() is None and done < 20:
-        for file in Path("journal").glob("journal/*.shelf.jsonl"):
+        for file in Path("journal").glob("shelves/*.jsonl"):
             with contextlib.suppress(OSError):
                 done = file.read_bytes().count(b"\n")
         time.sleep(0.01)
@@ -104,7 +104,7 @@ def test_a_killed_compile_goes_on_with_the_weights_that_are_finished(run: Run) -
     notes = json.loads(Path("out/report.json").read_text())["notes"]
     found = next(int(note.split()[0]) for note in notes if "found finished" in note)
     assert found >= 20
-    assert not list(Path("journal").glob("journal/*shelf*"))
+    assert not list(Path("journal").glob("shelves/*"))
 
 
 def test_what_cannot_stay_on_disk_is_said(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,12 @@ def test_a_shelf_goes_when_all_went_well(tmp_path: Path) -> None:
     with open_shelf(tmp_path / "kept", None, "model") as shelf:
         assert shelf.get("a") is not None
     assert not list((tmp_path / "kept").iterdir())
+    old, new = (tmp_path / "kept" / f"{name}.shelf" for name in ("old", "new"))
+    for file in (old, new):
+        file.write_bytes(b"1")
+    os.utime(old, (0, 0))
+    with open_shelf(tmp_path / "kept", None, "model"):
+        assert new.exists() and not old.exists()
     with pytest.raises(RuntimeError), open_shelf(None, tmp_path / "out", "model") as shelf:
         shelf.put("a", {}, constants())
         assert shelf.file.is_relative_to(tmp_path)
