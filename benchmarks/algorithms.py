@@ -26,6 +26,7 @@ from pathlib import Path
 from benchmarks import zoo_data
 from qcompiler import backends, ir
 from qcompiler.analysis import Runner, Stats, collect, evaluate
+from qcompiler.analysis.same_function import SameFunction
 from qcompiler.data import Sample, Source, open_source
 from qcompiler.frontend import front
 from qcompiler.passes.plan.ada_round import AdaRound, layers_of
@@ -81,7 +82,7 @@ def bench(name: str, samples: int, work: Path) -> None:
     frontend = front(entry.path)
     source = open_source(str(zoo_data.calibration_folder(zoo_data.feeds(entry), work / name)), frontend.inputs)
     first, backend = dict(next(iter(source)).feed), backends.get("onnxruntime")
-    drafter = Drafter(frontend.prepared, backend, algorithms=PRESETS["best"], probe=first)
+    drafter = Drafter(frontend.prepared, backend, algorithms=PRESETS["best"], same=SameFunction(first))
     draft = drafter.draft("int8")
     start = time.perf_counter()
     stats = collect(frontend.prepared, source, drafter.statistics(draft))

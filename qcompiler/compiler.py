@@ -94,6 +94,7 @@ def _compiled(
     """The journey itself; arguments as for `compile`."""
     from qcompiler import backends
     from qcompiler.analysis import SessionConfig, Stats, fingerprint
+    from qcompiler.analysis.same_function import SameFunction
     from qcompiler.backends.base import Job, configured
     from qcompiler.data import open_source
     from qcompiler.data.calibration_cache import read_cache
@@ -119,11 +120,14 @@ def _compiled(
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
     frontend = front(Path(model), recipe.fixed_shapes, dump, backend.spec.lacks)
-    elsewhere = [front(Path(model), shapes, lacks=backend.spec.lacks).prepared for shapes in recipe.other_shapes]
+    others = [front(Path(model), shapes, lacks=backend.spec.lacks) for shapes in recipe.other_shapes]
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     if means.folder is not None:
         means.about(fingerprint(frontend.original), target)
+    first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
+    same = SameFunction(first)
+    frontend, elsewhere = frontend.checked(same), [other.checked(SameFunction()).prepared for other in others]
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:
         known.check(fingerprint(frontend.prepared))
@@ -131,11 +135,10 @@ def _compiled(
     given = dict(frontend.given)
     if recipe.ranges is not None:
         given = {**from_ranges(frontend.prepared, read_cache(Path(recipe.ranges))), **given}
-    first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
     drafter = Drafter(
         frontend.prepared, backend, recipe.keep_float, given,
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
-        algorithms=recipe.chosen, probe=first,
+        algorithms=recipe.chosen, same=same,
     )  # fmt: skip
     able = source is None and known is None and not recipe.other_shapes
     on_disk = stays_on_disk(frontend.original, backend.spec, recipe, able=able)
@@ -240,6 +243,7 @@ def calibrate(
     """
     from qcompiler import backends
     from qcompiler.analysis import Kind, Stats, fingerprint
+    from qcompiler.analysis.same_function import SameFunction
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.report.folder import check_stats_file
@@ -252,7 +256,10 @@ def calibrate(
     check_stats_file(Path(output))
     frontend = front(Path(model), recipe.fixed_shapes, lacks=backend.spec.lacks)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
-    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given, algorithms=recipe.chosen)
+    frontend = frontend.checked(same := SameFunction(dict(next(iter(source)).feed)))
+    drafter = Drafter(
+        frontend.prepared, backend, recipe.keep_float, frontend.given, algorithms=recipe.chosen, same=same
+    )
     wanted: dict[str, tuple[Kind, ...]] = {}
     for precision in backend.spec.schemes:
         for name, kinds in drafter.statistics(drafter.draft(precision)).items():
@@ -261,14 +268,9 @@ def calibrate(
         if means.folder is not None:
             means.about(fingerprint(frontend.original))
         found = calibrated(
-            frontend.prepared,
-            source,
-            wanted,
-            memory_budget=recipe.memory_mib << 20,
-            crew=means.crew,
-            journal=means.journal,
-            tell=lambda done, total: tell("calibrate", done, total),
-        )
+            frontend.prepared, source, wanted, memory_budget=recipe.memory_mib << 20, crew=means.crew,
+            journal=means.journal, tell=lambda done, total: tell("calibrate", done, total),
+        )  # fmt: skip
     for file in merge:
         found = found.merge(Stats.load(Path(file)))
     found.save(Path(output))

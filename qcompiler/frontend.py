@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from qcompiler import ir
+from qcompiler.analysis.same_function import SameFunction
 from qcompiler.data import InputInfo
 from qcompiler.errors import OutputError
 from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
 from qcompiler.passes.prepare import parse_shape, prepare, simplify_passes
-from qcompiler.pipeline import Instrument, Pipeline
+from qcompiler.pipeline import Instrument, Journey, Pipeline, Span, guarded
 from qcompiler.quant import Encoding, Site
 
 
@@ -30,6 +31,8 @@ class Frontend:
         prepared: after all rewrites that do not depend on a target.
         given: encodings that the model came with.
         pipeline: the passes so far, with their instruments.
+        spans: what must not have changed the function: all, but for taking out quantization that the model came with.
+        again: makes it again from the model as loaded.
     """
 
     path: Path
@@ -37,6 +40,8 @@ class Frontend:
     prepared: ir.Model
     given: Mapping[Site, Encoding]
     pipeline: Pipeline
+    spans: Sequence[Span]
+    again: Journey[Frontend]
 
     @property
     def inputs(self) -> list[InputInfo]:
@@ -49,6 +54,14 @@ class Frontend:
             )
             for tensor in self.prepared.inputs
         ]
+
+    def checked(self, same: SameFunction) -> Frontend:
+        """The same without passes that changed what the model computes.
+
+        Raises:
+            PassError: one did, and the others cannot do without it.
+        """
+        return guarded(self.again, self, same)
 
 
 def front(
@@ -70,17 +83,27 @@ def front(
         UsageError: a shape fits nothing.
         OutputError: the dump folder cannot be written.
     """
-    pipeline = Pipeline(instruments=() if dump is None else (Dump.into(dump),))
     original = ir.load(path)
-    model = original.copy()
-    prepare(pipeline, model, tuple(parse_shape(f"{name}={value}") for name, value in (shapes or {}).items()))
-    adopt = AdoptQdq()
-    pipeline.graph(model, [adopt])
-    pipeline.fixpoint(model, fusion_rules())
-    if lacks:
-        pipeline.graph(model, [ExpandOperators(lacks)])
-    pipeline.fixpoint(model, simplify_passes())
-    return Frontend(path, original, model, adopt.given, pipeline)
+    fixed = tuple(parse_shape(f"{name}={value}") for name, value in (shapes or {}).items())
+
+    def travel(without: Mapping[str, str], until: int | None = None) -> Frontend:
+        instruments = () if dump is None or until is not None else (Dump.into(dump),)
+        pipeline = Pipeline(instruments=instruments, without=without, until=until)
+        model, adopt = original.copy(), AdoptQdq()
+        prepare(pipeline, model, fixed)
+        ready, done = model.copy(), len(pipeline.trace.records)
+        start, spans = original, list[Span]()
+        if pipeline.graph(model, [adopt]):
+            start, spans = model.copy(), [Span(original, ready, 0, done)]
+            done += 1
+        pipeline.fixpoint(model, fusion_rules())
+        if lacks:
+            pipeline.graph(model, [ExpandOperators(lacks)])
+        pipeline.fixpoint(model, simplify_passes())
+        spans.append(Span(start, model, done if spans else 0, len(pipeline.trace.records)))
+        return Frontend(path, original, model, adopt.given, pipeline, spans, travel)
+
+    return travel({})
 
 
 @dataclass(frozen=True)

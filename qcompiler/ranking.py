@@ -38,6 +38,7 @@ def sensitivity(
     """
     from qcompiler import backends
     from qcompiler.analysis import SessionConfig, Stats, fingerprint
+    from qcompiler.analysis.same_function import SameFunction
     from qcompiler.data import open_source
     from qcompiler.frontend import front
     from qcompiler.search.attempts import Attempts
@@ -56,10 +57,13 @@ def sensitivity(
     tell("prepare", 0, None)
     frontend = front(Path(model), recipe.fixed_shapes, lacks=backend.spec.lacks)
     source = open_source(data, frontend.inputs, limit=recipe.samples)
+    frontend = frontend.checked(same := SameFunction(dict(next(iter(source)).feed)))
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:
         known.check(fingerprint(frontend.prepared))
-    drafter = Drafter(frontend.prepared, backend, recipe.keep_float, frontend.given, algorithms=recipe.chosen)
+    drafter = Drafter(
+        frontend.prepared, backend, recipe.keep_float, frontend.given, algorithms=recipe.chosen, same=same
+    )
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
     (precision, *_) = backend.wished(recipe.precision, frontend.prepared, data=True)
     with open_means(recipe.workers, recipe.cluster, recipe.journal) as means:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -65,6 +65,18 @@ class PlanPass(ABC):
 Instrument = Callable[[int, str, ir.Model], None]
 
 
+class Halted(Exception):
+    """Not an error: a pipeline has run as many passes as it was to run.
+
+    Attributes:
+        model: as it is then.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        super().__init__()
+        self.model = model
+
+
 @dataclass
 class Pipeline:
     """Runs passes one after the other.
@@ -72,10 +84,14 @@ class Pipeline:
     Attributes:
         trace: what was done so far.
         instruments: called after each pass with its number, its name and the model (dumps, progress).
+        without: names of passes that are passed over, each with the reason.
+        until: how many passes to run; None for all.
     """
 
     trace: Trace = field(default_factory=Trace)
     instruments: Sequence[Instrument] = ()
+    without: Mapping[str, str] = field(default_factory=dict)
+    until: int | None = None
 
     def graph(self, model: ir.Model, passes: Sequence[GraphPass | Rule]) -> int:
         """Applies passes and rules to the model in place, verifying after each.
@@ -85,12 +101,17 @@ class Pipeline:
 
         Raises:
             VerifyError: a pass broke the graph; the message names the pass.
+            Halted: the last pass to run has run.
         """
         total = 0
         for step in passes:
             record = PassRecord(step.name)
             start = time.perf_counter()
-            if isinstance(step, Rule):
+            if step.name in self.without:
+                said = f"taken back: {self.without[step.name]}"
+                record.refusals.append(Refusal(step.name, "", said))
+                record.notes.append(f"{step.name}: {said}")
+            elif isinstance(step, Rule):
                 outcome: Outcome = apply_rule(step, model)
                 record.changes, record.refusals = outcome.changes, outcome.refusals
             else:
@@ -132,6 +153,8 @@ class Pipeline:
                 raise VerifyError(f"after pass {record.name}: {error}") from error
         for instrument in self.instruments:
             instrument(len(self.trace.records), record.name, model)
+        if len(self.trace.records) == self.until:
+            raise Halted(model)
 
 
 def fingerprint(model: ir.Model) -> int:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.analysis import CHANNEL_RANGE, HISTOGRAM, ChannelHistogramKind, Kind
 from qcompiler.analysis.kinds import ChannelRangeKind
-from qcompiler.backends.base import Backend
+from qcompiler.analysis.same_function import SameFunction
+from qcompiler.backends.base import Backend, Conditioning
 from qcompiler.passes.condition.equalize_depthwise import EqualizeDepthwise, wanted_ranges
 from qcompiler.passes.condition.equalize_layers import EqualizeLayers, stretches
 from qcompiler.passes.lower.materialise import Materialise
@@ -27,11 +28,10 @@ from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.plan.stretched import Statistics, Stretched
 from qcompiler.passes.plan.take_codes import TakeCodes
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
-from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
+from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Span, Trace, guarded
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
 from qcompiler.rewrite import Refusal
 from qcompiler.search.algorithms import Algorithms
-from qcompiler.search.same_function import Feed, difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,23 @@ class Draft:
 
 
 @dataclass(frozen=True, eq=False)
+class Conditioned:
+    """The prepared model after a target's rewrites.
+
+    Attributes:
+        model: ready for a plan.
+        conditioning: what the rewrites filled in.
+        pipeline: that ran them.
+        spans: them all, where they changed anything.
+    """
+
+    model: ir.Model
+    conditioning: Conditioning
+    pipeline: Pipeline
+    spans: Sequence[Span]
+
+
+@dataclass(frozen=True, eq=False)
 class Drafter:
     """Makes drafts and candidates for one prepared model and one backend.
 
@@ -112,7 +129,7 @@ class Drafter:
         placed: nodes that stay float because that is faster, each with the reason; those that the target rewrote are
             passed over.
         algorithms: the accuracy algorithms to use.
-        probe: a feed on which rewrites are checked to change nothing; None makes one up.
+        same: checks that rewrites change nothing.
     """
 
     prepared: ir.Model
@@ -123,14 +140,12 @@ class Drafter:
     instruments: tuple[Instrument, ...] = ()
     placed: Mapping[str, str] = field(default_factory=dict)
     algorithms: Algorithms = field(default_factory=Algorithms)
-    probe: Feed | None = None
+    same: SameFunction = field(default_factory=SameFunction)
 
     def draft(self, precision: Precision) -> Draft:
         """Chooses nodes and sites for a precision."""
-        pipeline = Pipeline(instruments=self.instruments)
-        model = self.prepared.copy()
-        conditioning = self.backend.condition(precision, (*self.keep_float, *self.placed))
-        pipeline.graph(model, conditioning.passes)
+        conditioned = self._conditioned(precision)
+        pipeline, model, conditioning = conditioned.pipeline, conditioned.model, conditioned.conditioning
         present = {node.name for node in model.nodes}
         keep = (*self.keep_float, *(name for name in self.placed if name in present))
         given = {**self.given, **renamed(self.given, conditioning.aliases), **conditioning.given}
@@ -138,6 +153,19 @@ class Drafter:
         step = Annotate(self.backend.spec, precision, keep, given=given, only_given=only_given)
         plan = self._planned(pipeline, model, step)
         return Draft(precision, model, plan, pipeline.trace, conditioning.aliases, step)
+
+    def _conditioned(self, precision: Precision) -> Conditioned:
+        """The prepared model in the forms that the target wants, with the same function."""
+
+        def travel(without: Mapping[str, str], until: int | None = None) -> Conditioned:
+            pipeline = Pipeline(instruments=() if until else self.instruments, without=without, until=until)
+            model = self.prepared.copy()
+            conditioning = self.backend.condition(precision, (*self.keep_float, *self.placed))
+            changed = pipeline.graph(model, conditioning.passes)
+            spans = [Span(self.prepared, model.copy(), 0, len(pipeline.trace.records))] if changed else []
+            return Conditioned(model, conditioning, pipeline, spans)
+
+        return guarded(travel, travel({}), self.same)
 
     def _planned(self, pipeline: Pipeline, model: ir.Model, step: Annotate) -> QuantPlan:
         plan = pipeline.plan(model, QuantPlan(), [step])
@@ -184,8 +212,8 @@ class Drafter:
             model = found.model.copy()
             if not pipeline.graph(model, [step]):
                 continue
-            reason = difference(found.model, model, self.probe)
-            if reason is not None:
+            reason = self.same.difference(found.model, model) or self.same.note
+            if reason:
                 pipeline.trace.records[-1].refusals.append(Refusal(step.name, "", f"taken back: {reason}"))
                 pipeline.trace.records[-1].changes = 0
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +11,13 @@ from hypothesis import strategies as st
 
 from qcompiler import ir
 from qcompiler.analysis import Stats, collect
+from qcompiler.analysis.same_function import SameFunction
 from qcompiler.backends import get
 from qcompiler.data import Sample
 from qcompiler.numerics.migrate import WORTH, noise, octaves
 from qcompiler.passes.condition.equalize_layers import by_input, shrink
 from qcompiler.search.algorithms import Algorithms
 from qcompiler.search.candidates import Draft, Drafter
-from qcompiler.search.same_function import difference
 from tests.graphs import parse, run
 
 RNG = np.random.default_rng(21)
@@ -73,7 +72,7 @@ LEFT = {
 
 
 def drafted(model: ir.Model, feeds: list[dict[str, np.ndarray]], on: bool = True) -> tuple[Drafter, Draft, Stats]:
-    drafter = Drafter(model, get("onnxruntime"), algorithms=Algorithms(equalize_layers=on), probe=feeds[0])
+    drafter = Drafter(model, get("onnxruntime"), algorithms=Algorithms(equalize_layers=on), same=SameFunction(feeds[0]))
     draft = drafter.draft("int8")
     stats = collect(model, [Sample(feed, None, "s") for feed in feeds], drafter.statistics(draft))
     return drafter, draft, stats
@@ -166,26 +165,3 @@ def test_weights_by_input_channel() -> None:
     weights = by_input(node)
     assert weights.shape == (8, 3, 1)
     assert np.array_equal(weights[5, :, 0], CONSTANTS["u"][3:, 1, 0, 0])
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("y = Mul (x, x)", "output 'y' differs by"),
-        ("t = Concat <axis = 1> (x, x) y = Identity (t)", "output 'y' is of another kind"),
-        ("t = Sub (x, x) z = Div (x, t) y = Identity (z)", "not finite"),
-        ("t = Abs (x) s = Neg (t) y = Neg (s)", "output 'y' differs by"),
-    ],
-)
-def test_other_functions_are_told_apart(body: str, said: str) -> None:
-    before, after = graph("y = Identity (x)"), graph(body)
-    for feed in (FEEDS[0], None):
-        reason = difference(before, after, feed)
-        assert reason is not None and said in reason
-    assert difference(before, before.copy()) is None
-
-
-def test_a_model_that_cannot_run_is_not_kept() -> None:
-    feed: Mapping[str, np.ndarray] = {"x": np.zeros((1, 4, 3, 3), np.float32)}
-    reason = difference(graph("y = Identity (x)"), graph("y = Identity (x)"), feed)
-    assert reason is not None and "could not be compared" in reason
