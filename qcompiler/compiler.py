@@ -80,17 +80,9 @@ def compile(
 
 
 def _compiled(
-    model: str | Path,
-    target: str,
-    data: Data | None,
-    output: str | Path | None,
-    evaluation: Data | None,
-    recipe: Recipe,
-    stats: str | Path | None,
-    dump_passes: str | Path | None,
-    tell: Progress,
-    means: Means,
-) -> Result:
+    model: str | Path, target: str, data: Data | None, output: str | Path | None, evaluation: Data | None,
+    recipe: Recipe, stats: str | Path | None, dump_passes: str | Path | None, tell: Progress, means: Means,
+) -> Result:  # fmt: skip
     """The journey itself; arguments as for `compile`."""
     from qcompiler import backends
     from qcompiler.analysis import SessionConfig, Stats, fingerprint
