@@ -42,6 +42,9 @@ class Seen:
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
         return None
 
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        return None
+
     def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
         return None
 

@@ -50,6 +50,9 @@ class Ranges(Protocol):
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
         """Whose values it holds, if that is known."""
 
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        """The shape on all samples: None for what varies or is not known."""
+
 
 def wanted(model: ir.Model, plan: QuantPlan) -> tuple[str, ...]:
     """Tensors whose statistics `Encode` needs, in plan order.

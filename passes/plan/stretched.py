@@ -54,6 +54,10 @@ class Stretched:
             return self.stats.channels(tensor, axis)
         return self._both(tensor)[0] if axis == self.axes.get(tensor, 1) else None
 
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        """See `Ranges`."""
+        return self.stats.shape(self.renamed.get(tensor, tensor))
+
     def _both(self, tensor: str) -> tuple[ChannelHistogram, Histogram]:
         old, octaves, axis = self.renamed[tensor], self.octaves[tensor], self.axes.get(tensor, 1)
         channels, ends = self.stats.channels(old, axis), self.stats.channel_range(old, axis)

@@ -104,6 +104,11 @@ class Stats(Mapping[str, TensorStats]):
         observer: ChannelHistogram = found.value(kind)
         return observer
 
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        """The shape on all samples; None for what varies or is not known."""
+        found = self.tensors.get(tensor)
+        return None if found is None else found.shape
+
     def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
         """Extremes of a tensor by index of an axis; None where they were not collected."""
         found, kind = self.tensors.get(tensor), ChannelRangeKind(axis)

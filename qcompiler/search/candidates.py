@@ -23,6 +23,7 @@ from qcompiler.passes.plan.correct_bias import CorrectBias, corrected_by
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, Ranges, wanted
 from qcompiler.passes.plan.importance import importance
+from qcompiler.passes.plan.keep_pairs import KeepPairs
 from qcompiler.passes.plan.round_kernels import RoundKernels
 from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.plan.stretched import Statistics, Stretched
@@ -247,11 +248,10 @@ class Drafter:
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
         pairs = [AvoidSaturation()] if self.backend.spec.int16_pairs else []
-        # rounding that moves codes could make pairs saturate again
+        if self.algorithms.round_kernels:
+            rounding = (*rounding, RoundKernels(stats, draft.aliases))
         if self.backend.spec.int16_pairs:
-            rounding = ()
-        elif self.algorithms.round_kernels:
-            rounding = (*rounding, RoundKernels())
+            rounding = (*rounding, KeepPairs())
         clipping = [ClipWeights()] if self.algorithms.clip_weights else []
         correction = [CorrectBias(stats, draft.aliases)] if self.algorithms.correct_bias else []
         steps = [

@@ -68,7 +68,7 @@ class Improver:
         wanted, using = drafter.algorithms, replace(drafter, algorithms=drafter.algorithms.sure)
         if wanted.equalize_layers:
             base, using = self._switched(using, draft, base, stats, methods, ("equalize-layers",), True)
-        if drafter.backend.spec.int16_pairs or wanted == wanted.sure:
+        if wanted == wanted.sure:
             return base
         layers = layers_of(base.planned, base.plan)
         if not layers or not self.weights_matter(base):

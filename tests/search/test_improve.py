@@ -15,7 +15,9 @@ from qcompiler.numerics.affine import quantize
 from qcompiler.numerics.patches import patches
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.ada_round import AdaRound, layers_of, window_of
+from qcompiler.passes.plan.avoid_saturation import largest_sum
 from qcompiler.pipeline import Pipeline
+from qcompiler.quant import Site
 from qcompiler.search.algorithms import Algorithms
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.improve import Improver, weights_alone
@@ -117,6 +119,26 @@ def test_an_algorithm_that_harms_is_switched_off(monkeypatch: pytest.MonkeyPatch
     made = Improver(given, SAMPLES).improved(drafter, draft, base, stats, {})
     assert tried == ["no round-kernels, correct-bias", "no round-kernels", "no correct-bias", "adaround"]
     assert not any(record.name == "round-kernels" and record.changes for record in made.trace.records)
+
+
+def test_hardware_that_adds_pairs_rounds_too_and_no_pair_saturates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Improver, "weights_matter", lambda self, candidate: True)
+    given = model()
+    drafter = Drafter(given, get("onnxruntime:avx2"), algorithms=Algorithms(adaround=True))
+    draft = drafter.draft("int8")
+    stats = collect(given, SAMPLES, drafter.statistics(draft))
+    base = drafter.candidate(draft, stats, "auto", {})
+    made = Improver(given, SAMPLES).improved(drafter, draft, base, stats, {})
+    said = {note.split(":")[0] for note in made.trace.notes}
+    assert "adaround" in said
+    limit, chosen = 32767 // 255, 0
+    for candidate in (base, made):
+        for node in candidate.planned.nodes:
+            decision = candidate.plan.sites.get(Site(node.inputs[1].name, node.name, 1)) if node.op == "Conv" else None
+            if decision is not None and decision.encoding is not None and decision.encoding.codes is not None:
+                chosen += 1
+                assert largest_sum(decision.encoding.codes, node, ir.array(node.inputs[1])) <= limit
+    assert chosen
 
 
 def test_nothing_is_tried_where_it_is_off_or_cannot_gain() -> None:

@@ -48,6 +48,9 @@ class Seen:
     def histogram(self, tensor: str) -> Histogram:
         return Histogram.of(self.values[tensor])
 
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        return None
+
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
         return ChannelHistogram(axis).update(self.values[tensor])
 

@@ -12,9 +12,10 @@ from qcompiler import ir
 from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.passes.lower.materialise import Materialise
-from qcompiler.passes.plan.correct_bias import CorrectBias, corrected_by, inside, response
+from qcompiler.passes.plan.correct_bias import CorrectBias, corrected_by, response
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, wanted
+from qcompiler.passes.plan.taps import Reading, inside, shares
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant import Site
 from tests.graphs import run
@@ -33,6 +34,9 @@ class Seen:
 
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
         return ChannelHistogram(axis).update(self.values[tensor]) if tensor in self.values else None
+
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        return self.values[tensor].shape if tensor in self.values else None
 
 
 def feed(shape: tuple[int, ...] = (1, 4, 16, 16)) -> dict[str, np.ndarray]:
@@ -96,7 +100,10 @@ def test_means_exactly() -> None:
     means = np.array([1.0, -2, 3, 0.5])
     x = np.broadcast_to(means.astype(np.float32).reshape(1, 4, 1, 1), (1, 4, 16, 16)).copy()
     expected = run(model, {"x": x})[0].mean((0, 2, 3)) - ir.array(node.inputs[2])
-    np.testing.assert_allclose(response(node, ir.array(node.inputs[1]).astype(np.float64), means), expected, atol=1e-5)
+    weight = ir.array(node.inputs[1]).astype(np.float64)
+    np.testing.assert_allclose(
+        response(node, weight, Reading(means, np.square(means), shares(node))), expected, atol=1e-5
+    )
 
 
 def test_taps_in_the_padding_count_less() -> None:
@@ -144,4 +151,7 @@ class _Known:
         return Histogram.of(np.asarray(observe(self.model, [tensor], feed())[tensor], np.float32))
 
     def channels(self, tensor: str, axis: int) -> ChannelHistogram | None:
+        return None
+
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         return None
