@@ -60,6 +60,7 @@ class Emulation:
         samples: how many.
         seconds: of one inference, the median.
         error: why it could not, empty if it could.
+        shape: of the inputs, where it is not that of the samples.
     """
 
     soc: Soc
@@ -67,6 +68,12 @@ class Emulation:
     samples: int = 0
     seconds: float = 0.0
     error: str = ""
+    shape: str = ""
+
+    @property
+    def where(self) -> str:
+        """The chip, and the shape."""
+        return f"{self.soc.name} at {self.shape}" if self.shape else self.soc.name
 
     @property
     def worst(self) -> float | None:
@@ -76,9 +83,9 @@ class Emulation:
     def failures(self, bits: int) -> list[str]:
         """Outputs that are wrong."""
         if self.error:
-            return [f"the emulator of {self.soc.name} cannot run the binary: {self.error}"]
+            return [f"the emulator of {self.where} cannot run the binary: {self.error}"]
         return [
-            f"{self.soc.name}: output {name!r} is {check.qdq:.1f} dB from the QDQ model and {check.real:.1f} dB from "
+            f"{self.where}: output {name!r} is {check.qdq:.1f} dB from the QDQ model and {check.real:.1f} dB from "
             f"float, where QDQ has {check.planned:.1f} dB: an operator is computed wrongly (qcompile compare finds it)"
             for name, check in self.outputs.items()
             if check.qdq < ENOUGH[bits] and check.real < check.planned - WORSE

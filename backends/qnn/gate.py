@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +20,13 @@ from qcompiler.backends.qnn.compile import CONTEXT, Compiled, Settings, binaries
 from qcompiler.backends.qnn.decompose import WrittenOut
 from qcompiler.backends.qnn.emulate import Emulation, Values, check, emulated, outputs_of
 from qcompiler.backends.qnn.encodings import to_aimet
+from qcompiler.backends.qnn.facts import against, facts, finite, planned
 from qcompiler.backends.qnn.float16 import Float16Islands
 from qcompiler.backends.qnn.runtime import versions
 from qcompiler.backends.qnn.samples import write_samples
-from qcompiler.backends.qnn.spec import FLOAT_KERNELS
-from qcompiler.backends.qnn.trace import FILE, GRID, Trace
+from qcompiler.backends.qnn.socs import Soc
+from qcompiler.backends.qnn.trace import FILE, GRID
 from qcompiler.pipeline import Pipeline
-from qcompiler.quant import NodePlan
 from qcompiler.targets import TargetSpec
 
 MODEL, ENCODINGS, MANIFEST = "model.qdq.onnx", "model.encodings.json", "manifest.json"
@@ -82,9 +81,12 @@ def gate(job: Job, settings: Settings, spec: TargetSpec, *, emulate: int, allow:
             apart = f"{legal.shown([*made.written])} had to be written out at one of them"
         elif made.ok and job.others:
             others = [turned_alike(other, made.turned) for other in job.others]
-            for number, other in enumerate(others, 2):
-                ir.save(other, job.folder / f"model_{number}.qdq.onnx")
             apart = shared([made.model, *others], settings, job.folder, Path(work) / "shared")
+            for number, other in enumerate(others, 2):
+                file = job.folder / f"model_{number}.qdq.onnx"
+                ir.save(other, file)
+                if feeds:
+                    emulations.append(elsewhere(job, other, file, feeds, settings.socs[0], Path(work)))
     size = sum(file.stat().st_size for file in binaries(job.folder))
     outcome = Outcome(made, emulations, compatibility(job.folder / CONTEXT), size, apart)
     write_manifest(job.folder, settings, known, outcome)
@@ -94,6 +96,29 @@ def gate(job: Job, settings: Settings, spec: TargetSpec, *, emulate: int, allow:
 def first(job: Job, count: int) -> list[Values]:
     """The first samples."""
     return [] if job.samples is None else [dict(sample.feed) for sample in itertools.islice(iter(job.samples), count)]
+
+
+def elsewhere(job: Job, model: ir.Model, file: Path, feeds: Sequence[Values], soc: Soc, work: Path) -> Emulation:
+    """The emulation at another set of shapes, on the samples repeated or cut to it.
+
+    In a binary of its own: the emulator ends with a segmentation fault on one that several graphs share.
+    """
+    fitting = [fitted(feed, model) for feed in feeds]
+    got, seconds, error = emulated(file, fitting, soc, work / file.stem, job.tell)
+    checks = {} if error else check(got, outputs_of(model, fitting), outputs_of(job.original, fitting))
+    shape = ", ".join(f"{tensor.name}={'x'.join(map(str, tensor.shape))}" for tensor in model.inputs)
+    return Emulation(soc, checks, len(got), seconds, error, shape)
+
+
+def fitted(feed: Values, model: ir.Model) -> Values:
+    """The values of a feed, repeated or cut along each axis to the sizes of a model's inputs."""
+    found = {}
+    for tensor in model.inputs:
+        values = feed[tensor.name]
+        for axis, size in enumerate(tensor.shape):
+            values = values.take(range(size), axis=axis, mode="wrap")
+        found[tensor.name] = values
+    return found
 
 
 def turned_alike(model: ir.Model, turned: Mapping[str, str]) -> ir.Model:
@@ -154,7 +179,7 @@ def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str
         surprises=tuple(Fallback(name, "float16", ISLAND) for name in unplanned),
         failures=tuple(failures),
         notes=tuple(notes),
-        facts=facts(settings, outcome, plan, nodes, islands),
+        facts=facts(settings, made, outcome.emulations, outcome.bytes, plan, nodes, islands),
         compiled=made.ok,
         executed=bool(outcome.emulations) and not any(emulation.error for emulation in outcome.emulations),
         instead=(job.planned, made.model, job.plan) if made.turned or made.written else None,
@@ -164,10 +189,10 @@ def conformance(job: Job, settings: Settings, outcome: Outcome, allow: tuple[str
 def said(emulation: Emulation) -> str:
     """The emulation in one sentence."""
     if not emulation.outputs:
-        return f"nothing was emulated on {emulation.soc.name}"
+        return f"nothing was emulated on {emulation.where}"
     name, check = min(emulation.outputs.items(), key=lambda item: item[1].qdq)
     return (
-        f"emulated on {emulation.soc.name}: samples {emulation.samples}, {emulation.seconds:.2g} s each; output "
+        f"emulated on {emulation.where}: samples {emulation.samples}, {emulation.seconds:.2g} s each; output "
         f"{name!r} is {check.qdq:.1f} dB from the QDQ model and {check.real:.1f} dB from float"
     )
 
@@ -179,79 +204,9 @@ def because(made: Compiled) -> str:
     return f": {made.error}"
 
 
-def planned(plan: Mapping[str, NodePlan], name: str) -> bool:
-    """Whether a node was planned in integers."""
-    return name in plan and plan[name].precision != "float"
-
-
-def against(plan: Mapping[str, NodePlan], name: str) -> bool:
-    """Whether a node that computes in float16 was planned otherwise."""
-    return planned(plan, name) and plan[name].rule not in FLOAT_KERNELS
-
-
 def allowed(name: str, patterns: Iterable[str]) -> bool:
     """Whether the user lets a node run where it runs."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def facts(
-    settings: Settings,
-    outcome: Outcome,
-    plan: Mapping[str, NodePlan],
-    nodes: Mapping[str, ir.Node],
-    islands: Sequence[str],
-) -> Mapping[str, object]:
-    """What the report says besides."""
-    trace = outcome.compiled.trace
-    return {
-        "socs": [asdict(soc) for soc in settings.socs],
-        "partitions": trace.partitions,
-        "binary_bytes": outcome.bytes,
-        "converts": list(trace.converts),
-        "borders": list(trace.borders),
-        "islands": [{"node": name, "op": nodes[name].op, "planned": not against(plan, name)} for name in islands],
-        "nodes": [placed(node, plan, trace, islands, outcome.compiled) for node in nodes.values()],
-        "emulation": [emulation_facts(emulation) for emulation in outcome.emulations],
-    }
-
-
-def placed(
-    node: ir.Node, plan: Mapping[str, NodePlan], trace: Trace, islands: Sequence[str], made: Compiled
-) -> dict[str, object]:
-    """Where one node runs."""
-    refused = made.refused.get(node.name, "")
-    kind = plan[node.name].precision if node.name in plan else "float"
-    if refused:
-        kind = "cpu"
-    elif kind == "float" or node.name in islands:
-        kind = "float16"
-    return {
-        "node": node.name,
-        "op": node.op,
-        "qnn": list(trace.nodes.get(node.name, ())),
-        "precision": kind,
-        "refused": refused,
-    }
-
-
-def emulation_facts(emulation: Emulation) -> dict[str, object]:
-    """One chip's check; null stands for equality."""
-    outputs = {
-        name: {
-            "qdq_db": finite(check.qdq), "float_db": finite(check.real), "planned_db": finite(check.planned),
-            "agreement": round(check.agree, 4),
-        }
-        for name, check in emulation.outputs.items()
-    }  # fmt: skip
-    return {
-        "soc": emulation.soc.name, "samples": emulation.samples, "seconds": round(emulation.seconds, 4),
-        "outputs": outputs, "error": emulation.error,
-    }  # fmt: skip
-
-
-def finite(value: float) -> float | None:
-    """A ratio for JSON."""
-    return round(value, 2) if math.isfinite(value) else None
 
 
 def unchecked(job: Job, why: str) -> Conformance:

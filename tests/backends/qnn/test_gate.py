@@ -8,6 +8,8 @@ import pytest
 
 from qcompiler.backends.qnn import gate, runtime
 from qcompiler.backends.qnn.backend import Qnn
+from qcompiler.backends.qnn.socs import ARCHES
+from qcompiler.quant.qtype import INT16
 from qcompiler.search.candidates import Candidate, Drafter
 from tests.backends.qnn.helper import attention, built, convnet, need_qnn, quantized, widened
 from tests.graphs import parse
@@ -42,6 +44,21 @@ def test_attention_keeps_16_bits(tmp_path: Path) -> None:
     assert not found.failures and found.facts["islands"] == [] and found.ops["Convert"] == 2
     (emulation,) = found.facts["emulation"]  # type: ignore[misc]
     assert emulation["outputs"]["y"]["qdq_db"] > 50  # 40 with an unsigned second operand
+
+
+@pytest.mark.parametrize("name", ARCHES)
+def test_every_architecture_compiles_what_it_has(name: str, tmp_path: Path) -> None:
+    """int16 operands and float16 where the chip has them; norms in integers everywhere."""
+    need_qnn()
+    model, backend = attention(), Qnn(name)
+    candidate = quantized(model, "w8a16", backend)
+    found = built(candidate, model, tmp_path, backend, samples=1)
+    assert found.compiled and not found.failures and found.facts["islands"] == []
+    signed = any(d.choice is not None and d.choice.qtype is INT16 for _, d in candidate.plan.quantized())
+    (emulation,) = found.facts["emulation"]  # type: ignore[misc]
+    assert signed == (backend.arch >= 73) and emulation["outputs"]["y"]["qdq_db"] > (50 if signed else 30)
+    assert ("fp16" in backend.spec.schemes) == (backend.arch > 68)
+    assert json.loads((tmp_path / "manifest.json").read_text())["socs"][0]["arch"] == backend.arch
 
 
 def test_a_float16_island_is_named_and_meant(tmp_path: Path) -> None:

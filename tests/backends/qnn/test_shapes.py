@@ -42,6 +42,10 @@ def test_two_shapes_share_a_binary(tmp_path: Path) -> None:
     binaries = {a.s for c in contexts for a in c.graph.node[0].attribute if a.name == "ep_cache_context"}
     assert binaries == {b"model_ctx_qnn.bin"} and (tmp_path / "out/model_2.qdq.onnx").is_file()
     assert [c.graph.input[0].type.tensor_type.shape.dim[2].dim_value for c in contexts] == [8, 12]
+    emulations = result.report.backend["emulation"]
+    assert [entry["shape"] for entry in emulations] == ["", "x=1x3x12x12"]  # type: ignore[attr-defined]
+    ratios = [entry["outputs"]["y"]["qdq_db"] for entry in emulations]  # type: ignore[attr-defined]
+    assert all(ratio is None or ratio > 30 for ratio in ratios)
 
 
 def test_other_targets_take_one_set(tmp_path: Path) -> None:
