@@ -41,7 +41,7 @@ PLAN: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "vit_cifar10": ({"N": "1"}, WEIGHTS),
     "stories260k": ({"N": "1", "input_ids": "1x1:1x32:1x256"}, LANGUAGE),
     "minilm_l6": ({"N": "1", "input_ids": TOKENS, "attention_mask": TOKENS}, LANGUAGE),
-    "silero_vad": ({}, WEIGHTS),
+    "silero_vad": ({"batch": "1", "sequence": "576"}, WEIGHTS),
 }
 CALIBRATION = 32
 

@@ -13,6 +13,7 @@ from qcompiler.backends.coreml.build import build
 from qcompiler.backends.coreml.interface import Image, interface, read_labels
 from qcompiler.backends.coreml.lower import unsupported
 from qcompiler.backends.coreml.spec import SPECS
+from qcompiler.backends.coreml.states import parsed
 from qcompiler.backends.coreml.tools import coremltools
 from qcompiler.backends.coreml.variants import Variant
 from qcompiler.errors import ModelError, UsageError
@@ -23,6 +24,7 @@ from qcompiler.targets import TargetSpec
 
 AUTO = ("w8", "fp16")
 """What `auto` tries: smaller at no known cost on any unit; int8 activations and 4 bits are for who asks."""
+FIRST_WITH_STATES = 18
 INT8 = (("session.qdqisint8allowed", "1"),)
 """Without it ONNX Runtime on x86 turns int8 into uint8, and 1.31 then refuses some graphs."""
 
@@ -36,6 +38,7 @@ class CoreMl:
         image: inputs that are fed with pixels, see `interface`.
         labels: a file with the classes.
         enumerate: inputs with a few fixed shapes.
+        state: caches, see `states`.
         metadata: entries, KEY=VALUE; author, license, version and short_description have fields of their own.
     """
 
@@ -43,10 +46,11 @@ class CoreMl:
     image: tuple[str, ...] = ()
     labels: str = ""
     enumerate: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("image", "enumerate", "metadata"):
+        for name in ("image", "enumerate", "state", "metadata"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(map(str, value)))
         for text in self.image:
@@ -55,6 +59,11 @@ class CoreMl:
             if "=" not in text:
                 raise UsageError(f"{text!r} is not KEY=VALUE", where="--metadata")
         read_labels(self.labels)
+        for text in self.state:
+            parsed(text)
+        if self.state and self.parsed.os < FIRST_WITH_STATES:
+            hint = f"instead: coreml:ios{FIRST_WITH_STATES}-{self.parsed.unit}"
+            raise UsageError(f"states came with iOS {FIRST_WITH_STATES}", where="--state", hint=hint)
 
     @property
     def parsed(self) -> Variant:
@@ -96,8 +105,10 @@ class CoreMl:
         if found:
             more = f"; and {len(found) - 8} more" if len(found) > 8 else ""
             shown = "; ".join(map(str, found[:8]))
-            raise ModelError(f"{len(found)} of {len(model.nodes)} nodes have no form in Core ML: {shown}{more}")
-        interface(model, self.image, self.labels, {}, self.enumerate)
+            raise ModelError(
+                f"{len(found)} of {sum(1 for _ in model.all_nodes())} nodes have no form in Core ML: {shown}{more}"
+            )
+        interface(model, self.image, self.labels, {}, self.enumerate, self.state)
         refusal = self.parsed.refusal(precision)
         if refusal is not None:
             raise UsageError(refusal[0], where="--precision", hint=f"instead: {refusal[1]}")
@@ -121,7 +132,7 @@ class CoreMl:
 
     def build(self, job: Job) -> Conformance:
         """See `build.build`."""
-        wishes = interface(job.model, self.image, self.labels, job.ranges, self.enumerate)
+        wishes = interface(job.model, self.image, self.labels, job.ranges, self.enumerate, self.state)
         entries = dict(text.split("=", 1) for text in self.metadata)
         return build(job, self.parsed, wishes, entries)
 

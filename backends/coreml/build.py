@@ -70,7 +70,7 @@ def build(job: Job, variant: Variant, wishes: Interface, metadata: Mapping[str, 
 
 def check(job: Job, package: Package, made: Converted, wishes: Interface, half: bool) -> Verified:
     """The package beside ONNX Runtime on the same graph."""
-    floor = FLOOR_DB[half]
+    floor = FLOOR_DB[half or bool(wishes.states)]
     if any(op == "quantize" for op in package.ops):
         floor = min(floor, 20.0)
     source = job.samples if job.samples is not None else [made_up(job.model, default_shapes(job.model, wishes))]
@@ -88,6 +88,9 @@ def default_shapes(model: ir.Model, wishes: Interface) -> dict[str, tuple[int, .
     for tensor in model.inputs:
         if tensor.name in wishes.ranges:
             found[tensor.name] = wishes.ranges[tensor.name][1]
+        elif tensor.name in wishes.caches:
+            state = wishes.caches[tensor.name]
+            found[tensor.name] = tuple(n // 4 if axis == state.axis else n for axis, n in enumerate(state.shape))
         elif tensor.name in wishes.choices:
             found[tensor.name] = wishes.choices[tensor.name][0]
         else:
@@ -101,7 +104,7 @@ def said(job: Job, variant: Variant, half: bool, large: tuple[Overflow, ...]) ->
     if half and job.samples is None:
         notes.append("without data nothing says whether values leave float16; give --data")
     notes += [
-        f"{found.tensor} reaches {found.largest:.3g}, too near the end of float16 for {', '.join(found.stays[:4])}"
+        f"{found.tensor} reaches {found.largest:.3g}, {found.why} for {', '.join(found.stays[:4])}"
         f"{' and others' if len(found.stays) > 4 else ''}: float32 there"
         for found in large
     ]

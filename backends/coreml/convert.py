@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from qcompiler import ir
 from qcompiler._version import __version__
 from qcompiler.backends.coreml.interface import Interface, symbolic, types
 from qcompiler.backends.coreml.lower.graph import lower, placeholder
 from qcompiler.backends.coreml.lower.scope import Program
-from qcompiler.backends.coreml.tools import coremltools, mil
+from qcompiler.backends.coreml.lower.state import Cache
+from qcompiler.backends.coreml.names import CACHE_LENGTH, STATE
+from qcompiler.backends.coreml.states import LENGTH
+from qcompiler.backends.coreml.tools import builder, coremltools, mil, quietly
 from qcompiler.errors import InternalError, ModelError, QCompilerError
 
 EXACT_OFF = ("common::distributive_quantized_binary_op_scale_normalization",)
@@ -45,7 +51,6 @@ class Settings:
         keep: nodes that stay float32 among float16.
         metadata: author, license, and others by name.
         fused: attention as one operator, where the OS has it.
-        state: inputs that are read and written in place, by the output that holds their new value.
     """
 
     os: int = 18
@@ -53,9 +58,9 @@ class Settings:
     keep: frozenset[str] = frozenset()
     metadata: Mapping[str, str] = field(default_factory=dict)
     fused: bool = True
-    state: Mapping[str, str] = field(default_factory=dict)
 
 
+@quietly
 def convert(model: ir.Model, settings: Settings, wishes: Interface) -> Converted:
     """Lowers and converts.
 
@@ -67,19 +72,28 @@ def convert(model: ir.Model, settings: Settings, wishes: Interface) -> Converted
     program = Program(settings.os, half=settings.half, keep=settings.keep, fused=settings.fused)
     outer = {tensor.name: program.names(tensor.name) for tensor in [*model.inputs, *model.outputs]}
     dims = symbolic(model, wishes)
-    given = {t.name: placeholder(t, dims[t.name], outer[t.name]) for t in model.inputs}
+    given = {t.name: placeholder(t, dims[t.name], outer[t.name]) for t in model.inputs if t.name in dims}
+    length = program.names.fresh(LENGTH) if any(s.axis is not None for s in wishes.states) else ""
+    kept = kept_states(wishes, outer, length)
     target = getattr(ct.target, f"iOS{settings.os}")
     try:
         whole = mil().Program()
-        with mil().Function({outer[n]: p for n, p in given.items()}, opset_version=target) as function:
+        placeholders = {**{outer[n]: p for n, p in given.items()}, **kept}
+        with mil().Function(placeholders, opset_version=target) as function:
             inputs = {name: function.inputs[outer[name]] for name in given}
+            program.caches = {
+                s.past: Cache(
+                    s, function.inputs[outer[s.past]], function.inputs[length] if s.axis is not None else None
+                )
+                for s in wishes.states
+            }
             found = lower(model, program, inputs)
             function.set_outputs([value for _, value in found])
         whole.add_function("main", function)
         made = ct.convert(
             whole, convert_to="mlprogram", minimum_deployment_target=target, skip_model_load=True,
             compute_precision=precision(settings, program.owner), pass_pipeline=pipeline(),
-            inputs=types(model, wishes, dims, outer) if special(wishes) else None,
+            inputs=[*types(model, wishes, dims, outer), *lengths(length)] if special(wishes) else None,
             classifier_config=classifier(wishes, outer, model),
         )  # fmt: skip
     except QCompilerError:
@@ -87,8 +101,22 @@ def convert(model: ir.Model, settings: Settings, wishes: Interface) -> Converted
     except Exception as error:  # coremltools raises whatever its checks lead to
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"coremltools refuses the model: {text or type(error).__name__}") from error
-    describe(made, model, program, settings)
+    describe(made, model, program, settings, wishes, length)
     return Converted(made, dict(program.names.clean), dict(program.owner), tuple(dict.fromkeys(program.notes)))
+
+
+def kept_states(wishes: Interface, outer: Mapping[str, str], length: str) -> dict[str, Any]:
+    """The MIL inputs of states, and the one that says how much of them is taken."""
+    half, whole = mil().types.fp16, mil().types.int32
+    found = {outer[s.past]: builder().state_tensor_placeholder(s.shape, half) for s in wishes.states}
+    for name, value in found.items():
+        value.set_name(name)
+    return found if not length else {**found, length: builder().placeholder(shape=(1,), dtype=whole, name=length)}
+
+
+def lengths(name: str) -> list[Any]:
+    """The type of the input that says how much of the states is taken."""
+    return [coremltools().TensorType(name=name, shape=(1,), dtype=np.int32)] if name else []
 
 
 def special(wishes: Interface) -> bool:
@@ -123,13 +151,19 @@ def classifier(wishes: Interface, outer: Mapping[str, str], model: ir.Model) -> 
     )
 
 
-def describe(made: Any, model: ir.Model, program: Program, settings: Settings) -> None:
-    """Names that had to change, author and license, and no dates."""
+def describe(
+    made: Any, model: ir.Model, program: Program, settings: Settings, wishes: Interface, length: str
+) -> None:  # fmt: skip
+    """Names that had to change, what states stand for, author and license, and no dates."""
     spec = made.get_spec()
     interface = [tensor.name for tensor in [*model.inputs, *model.outputs]]
     written = spec.description.metadata
     written.userDefined.clear()
     entries = {"com.qcompiler.version": __version__, **program.names.changed(interface)}
+    for state in wishes.states:
+        entries[STATE + program.names(state.past)] = json.dumps([state.present, state.axis])
+    if length:
+        entries[CACHE_LENGTH] = length
     own = {
         "author": "author",
         "license": "license",

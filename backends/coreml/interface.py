@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler import ir
+from qcompiler.backends.coreml.states import State, states
 from qcompiler.backends.coreml.tools import coremltools
 from qcompiler.errors import UsageError
 
@@ -57,13 +58,21 @@ class Interface:
     Attributes:
         images: by name of the input.
         labels: of the classes.
-        shapes: by name of the input: (smallest, default, largest), or the enumerated ones.
+        ranges: (smallest, default, largest) shape, by name of the input.
+        choices: the enumerated shapes, by name of the input.
+        states: inputs and outputs that are caches.
     """
 
     images: Mapping[str, Image]
     labels: tuple[str, ...]
     ranges: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
     choices: Mapping[str, tuple[tuple[int, ...], ...]]
+    states: tuple[State, ...] = ()
+
+    @property
+    def caches(self) -> dict[str, State]:
+        """The states by the input that they take the place of."""
+        return {state.past: state for state in self.states}
 
 
 def interface(
@@ -72,6 +81,7 @@ def interface(
     labels: str = "",
     ranges: Mapping[str, str] | None = None,
     choices: Sequence[str] = (),
+    caches: Sequence[str] = (),
 ) -> Interface:
     """The wishes, checked against the model.
 
@@ -97,7 +107,7 @@ def interface(
         for name, given in shapes.items():
             if any(len(shape) != ranks[name] for shape in given):
                 raise UsageError(f"{name!r} has {ranks[name]} dimensions", where=option)
-    return Interface(pictures, read_labels(labels), bounds, several)
+    return Interface(pictures, read_labels(labels), bounds, several, states(model, caches))
 
 
 def three(name: str, text: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -169,6 +179,8 @@ def symbolic(model: ir.Model, wishes: Interface) -> dict[str, list[Any]]:
     symbols: dict[str, Any] = {}
     found: dict[str, list[Any]] = {}
     for tensor in model.inputs:
+        if tensor.name in wishes.caches:
+            continue
         bounds, several = wishes.ranges.get(tensor.name), wishes.choices.get(tensor.name)
         dims: list[Any] = []
         for axis, dim in enumerate(tensor.shape or []):
@@ -195,6 +207,8 @@ def types(model: ir.Model, wishes: Interface, dims: Mapping[str, Sequence[Any]],
     ct = coremltools()
     found = []
     for tensor in model.inputs:
+        if tensor.name in wishes.caches:
+            continue
         name, image = tensor.name, wishes.images.get(tensor.name)
         whole: Any = tuple(dims[name])
         if name in wishes.choices:

@@ -39,10 +39,11 @@ def compare(path: str, unit: str, feed: dict[str, Any]) -> None:
     results, seconds = {}, {}
     for name in ("CPU_ONLY", unit):
         model = ct.models.MLModel(path, compute_units=getattr(ct.ComputeUnit, name))
-        results[name] = model.predict(feed)
+        kept = {"state": model.make_state()} if len(model.get_spec().description.state) else {}
+        results[name] = model.predict(feed, **kept)
         start = time.perf_counter()
         for _ in range(20):
-            model.predict(feed)
+            model.predict(feed, **kept)
         seconds[name] = (time.perf_counter() - start) / 20
     for name, value in seconds.items():
         print(f"{name}: {1000 * value:.2f} ms")

@@ -9,6 +9,15 @@ import re
 from dataclasses import dataclass, field
 
 KEY = "onnx.name."
+STATE, CACHE_LENGTH = "onnx.state.", "onnx.cache_length"
+"""Entries of the metadata: what a state stands for, and the input that says how much of those that grow is taken."""
+RESERVED = frozenset(
+    {
+        "any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "string", "state", "bf16",
+        "fp16", "fp32", "fp64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    }
+)  # fmt: skip
+"""Words of MIL's text; coremltools renames values that have them."""
 
 
 @dataclass(eq=False)
@@ -33,7 +42,7 @@ class Names:
         base = re.sub(r"[^A-Za-z0-9_]", "_", hint) or "value"
         base = base if not base[0].isdigit() else f"var_{base}"
         name, number = base, 0
-        while name in self._taken:
+        while name in self._taken or name in RESERVED:
             number += 1
             name = f"{base}_{number}"
         self._taken.add(name)

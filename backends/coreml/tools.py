@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import cache
-from typing import Any
+import warnings
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 from qcompiler.errors import MissingExtraError
 
-MIL = "coremltools.converters.mil.mil"
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def quietly(function: Callable[P, R]) -> Callable[P, R]:
+    """A function without the warnings that coremltools gives of its own code: ranges of casts, names."""
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*args, **kwargs)
+
+    return called
 
 
 @cache

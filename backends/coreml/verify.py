@@ -1,8 +1,9 @@
 """A saved package beside ONNX Runtime on the same graph, value by value.
 
 ONNX Runtime runs the graph with Q and DQ that the package was made from, unoptimised; the evaluator runs what was read
-back from disk. Values that both have under one name are compared; what coremltools fused away is left out. The first
-value in the order of computation that is under the floor is where both part.
+back from disk. Values that both have under one name are compared; what coremltools fused away is left out, and what a
+mask closes is equal however negative it is. The first value in the order of computation that is under the floor is
+where both part.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from qcompiler.analysis.observe import order
 from qcompiler.analysis.run import is_float
 from qcompiler.analysis.tap import Complete, Shed, Tap
 from qcompiler.backends.coreml.evaluate import Package
+from qcompiler.backends.coreml.lower.scope import MASK
+from qcompiler.backends.coreml.overflow import masks
 from qcompiler.data import Sample
 from qcompiler.errors import DataError
 
@@ -143,6 +146,7 @@ def compared(
         ModelError: the package or the graph cannot be run.
     """
     producer = {tensor.name: node for node in reference.nodes for tensor in node.outputs if tensor.name}
+    closing = masks(reference)
     known = set(names.values()) | set(package.output_names)
     wanted = [name for name in producer if name in known]
     head = list(itertools.islice(source, samples))
@@ -170,6 +174,8 @@ def compared(
                 else:
                     node = producer[name]
                     so_far = found.get(name) or TensorComparison(name, name, str(node.name), str(node.op))
+                    if name in closing:
+                        value, other = np.maximum(value, MASK), np.maximum(other, MASK)
                     found[name] = so_far.update(value, other)
             if progress is not None:
                 progress(event.index + 1, len(head))

@@ -100,6 +100,9 @@ if TYPE_CHECKING:
 @options.of_target(
     "--enumerate", multiple=True, metavar="NAME=SHAPE,...", help="coreml: an input with a few fixed shapes."
 )
+@options.of_target(
+    "--state", multiple=True, metavar="PAST=PRESENT[:N]", help="coreml: a cache that the package keeps, of N places."
+)
 @options.of_target("--metadata", multiple=True, metavar="KEY=VALUE", help="coreml: author, license, version, or yours.")
 @options.of_target("--engine", is_flag=True, help="tensorrt: keep the engine that the builder made.")
 @options.of_target(

@@ -151,8 +151,10 @@ def slice_update(
     squeeze_mask: Any = None,
 ) -> Array:  # fmt: skip
     """A slice replaced."""
-    found = x.copy()
-    found[cuts(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)] = update
+    found, place = x.copy(), cuts(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
+    if x[place].shape != update.shape:
+        raise ValueError(f"{list(update.shape)} does not fit into {list(x[place].shape)}")
+    found[place] = update
     return found
 
 

@@ -8,7 +8,8 @@ unit runs what, and how fast.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from qcompiler.backends.coreml.evaluate import (
     sample,
 )
 from qcompiler.backends.coreml.evaluate.table import COMPUTES, Array
-from qcompiler.backends.coreml.names import KEY
+from qcompiler.backends.coreml.names import CACHE_LENGTH, KEY, STATE
 from qcompiler.backends.coreml.tools import coremltools, mil
 from qcompiler.errors import DataError, ModelError
 
@@ -98,7 +99,7 @@ class Package:
     def ops(self) -> dict[str, int]:
         """How often each operation stands in the program, constants apart."""
         found: dict[str, int] = {}
-        for op in self.operations:
+        for op in whole(self.operations):
             if op.op_type != "const":
                 found[op.op_type] = found.get(op.op_type, 0) + 1
         return dict(sorted(found.items()))
@@ -122,27 +123,59 @@ class Package:
         wanted = set(self._outputs)
         return {self.original(name): value for name, value in self.values(feed) if name in wanted}
 
-    def values(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        """Every value of the program by its name there, in order; errors as `run`."""
+    def values(
+        self, feed: Mapping[str, Array], corrected: Mapping[str, Array] | None = None
+    ) -> Iterator[tuple[str, Array]]:
+        """Every value of the program by its name there, in order; errors as `run`.
+
+        Args:
+            feed: as for `run`.
+            corrected: values that later operations read in place of the computed ones, which are yielded all the same.
+        """
         env: dict[str, Any] = {}
+        feed = {**self.filled(feed), **feed}
         for name, value in self.inputs.items():
             original = self.original(name)
             if is_state(value):
-                env[name] = self.states.setdefault(name, np.zeros([int(d) for d in value.shape], np.float16))
+                env[name] = self.states[name]
                 continue
             if original not in feed:
                 raise DataError("the input is missing", where=original)
-            env[name] = stored(np.asarray(feed[original]), value)
+            given = np.asarray(feed[original])
+            env[name] = stored(given if given.ndim else given.reshape(1), value)
             yield name, env[name]
         for at, op in enumerate(self.operations):
             results = self._compute(op, env)
             for output, result in zip(op.outputs, results, strict=True):
-                env[output.name] = result
+                env[output.name] = result if corrected is None else corrected.get(output.name, result)
                 if op.op_type != "const":
                     yield output.name, result
             for value in leaves(op):
                 if self._last.get(value.name) == at:
                     env.pop(value.name, None)
+
+    def filled(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Puts what the feed gives for caches into the states, empty ones where they are new; gives their length.
+
+        Raises:
+            DataError: more than a state has room for.
+        """
+        user, length = self.spec.description.metadata.userDefined, {}
+        for name, value in self.inputs.items():
+            if not is_state(value):
+                continue
+            shape = [int(d) for d in value.shape]
+            past = feed.get(self.original(name))
+            if name not in self.states or past is not None:
+                self.states[name] = np.zeros(shape, np.float16)
+            if past is not None:
+                if len(past.shape) != len(shape) or any(n > room for n, room in zip(past.shape, shape, strict=True)):
+                    raise DataError(f"shape {list(past.shape)}; the state has {shape}", where=self.original(name))
+                self.states[name][tuple(map(slice, past.shape))] = past
+                axis = json.loads(user[STATE + name])[1]
+                if axis is not None:
+                    length[user[CACHE_LENGTH]] = np.array([past.shape[axis]], np.int32)
+        return length
 
     def _compute(self, op: Any, env: Mapping[str, Any]) -> list[Any]:
         name = op.outputs[0].name
@@ -152,14 +185,24 @@ class Package:
                 self._constants[name] = value
             return [self._constants[name]]
         if op.op_type == "read_state":
-            return [env[op.input.name]]
+            return [self.states[op.input.name]]
         if op.op_type == "coreml_update_state":
             self.states[op.state.name] = env[op.value.name]
             return [env[op.value.name]]
+        if op.op_type == "cond":
+            taken = op.blocks[0 if bool(np.asarray(self._operand(op.pred, env)).reshape(-1)[0]) else 1]
+            return self._block(taken, env)
         if op.op_type == "classify":
             scores = np.asarray(env[op.probabilities.name]).reshape(-1)
             return [np.asarray(int(scores.argmax())), scores]
         return self._apply(op, env)
+
+    def _block(self, block: Any, env: Mapping[str, Any]) -> list[Any]:
+        inner = dict(env)
+        for op in block.operations:
+            for output, result in zip(op.outputs, self._compute(op, inner), strict=True):
+                inner[output.name] = result
+        return [inner.get(output.name, output.val) for output in block.outputs]
 
     def _apply(self, op: Any, env: Mapping[str, Any]) -> list[Any]:
         function = COMPUTES.get(op.op_type)
@@ -188,8 +231,20 @@ class Package:
         return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
+def whole(operations: Iterable[Any]) -> Iterator[Any]:
+    """Operations with those inside their blocks."""
+    for op in operations:
+        yield op
+        for block in op.blocks:
+            yield from whole(block.operations)
+
+
 def leaves(op: Any) -> Iterator[Any]:
-    """The values that an operation reads."""
+    """The values that an operation reads, those inside its blocks included."""
+    for block in op.blocks:
+        yield from block.outputs
+        for inner in block.operations:
+            yield from leaves(inner)
     for value in op.inputs.values():
         if isinstance(value, list | tuple):
             yield from (v for v in value if v is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcompiler.backends.coreml.lower import (
     activation,
     attention,
+    control,
     conv,
     cut,
     elementwise,
@@ -22,9 +23,9 @@ from qcompiler.backends.coreml.lower.graph import Unsupported, lower, unsupporte
 from qcompiler.backends.coreml.lower.table import TABLE, Row
 
 FAMILIES = {
-    "activations": activation, "attention": attention, "convolutions": conv, "cuts": cut, "elementwise": elementwise,
-    "indices": index, "matrices": matrix, "normalisations": norm, "pools": pool, "quantization": quantized,
-    "recurrent": recurrent, "reductions": reduce, "sampling": resize, "shapes": shape,
+    "activations": activation, "attention": attention, "control flow": control, "convolutions": conv, "cuts": cut,
+    "elementwise": elementwise, "indices": index, "matrices": matrix, "normalisations": norm, "pools": pool,
+    "quantization": quantized, "recurrent": recurrent, "reductions": reduce, "sampling": resize, "shapes": shape,
 }  # fmt: skip
 """The modules that fill the table."""
 

@@ -180,11 +180,14 @@ def total(s: Scope) -> Var:
 
 @lowers("Where", to="select")
 def where(s: Scope) -> Var:
-    """select does not broadcast by itself everywhere: operands are spread first."""
+    """select does not broadcast by itself everywhere: operands are spread first, over open shapes by adding zeros."""
     condition, (a, b) = s.x(0), s.alike(s.x(1), s.x(2))
     shape = np.broadcast_shapes(*(tuple(static_or_one(v)) for v in (condition, a, b)))
     if all(all(isinstance(d, int | np.integer) for d in v.shape) for v in (condition, a, b)):
         condition, a, b = (spread(s, v, shape) for v in (condition, a, b))
+    elif type_of(a) != "bool":
+        nothing = s.op("mul", x=s.cast(condition, type_of(a)), y=s.scalar(0, a))
+        a, b = (v if tuple(v.shape) == tuple(condition.shape) else s.op("add", x=v, y=nothing) for v in (a, b))
     return s.op("select", cond=condition, a=a, b=b)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.backends.coreml.lower.scope import Program, Refused, Scope, Var, convertible, mil_type, type_of
+from qcompiler.backends.coreml.lower.state import closed, opened
 from qcompiler.backends.coreml.lower.stored import dense, stored
 from qcompiler.backends.coreml.lower.table import TABLE
 from qcompiler.backends.coreml.tools import builder, mil
@@ -34,7 +35,7 @@ def unsupported(model: ir.Model) -> list[Unsupported]:
     """The nodes whose operators the table lacks; what a row refuses shows when the graph is lowered."""
     return [
         Unsupported(node.name, node.op, f"no form for {operator(node)} in Core ML")
-        for node in model.nodes
+        for node in model.all_nodes()
         if (node.domain or "", node.op) not in TABLE
     ]
 
@@ -50,7 +51,7 @@ def lower(model: ir.Model, program: Program, inputs: Mapping[str, Var]) -> list[
     Args:
         model: prepared.
         program: names, options, and what is filled in.
-        inputs: MIL value by name of the graph's input.
+        inputs: MIL value by name of the graph's input; those that are states are in `program.caches`.
 
     Returns:
         The outputs, by their names in ONNX; each value is named after the output.
@@ -60,19 +61,27 @@ def lower(model: ir.Model, program: Program, inputs: Mapping[str, Var]) -> list[
     """
     found = unsupported(model)
     if not found:
-        for tensor in model.inputs:
-            program.values[tensor.name] = received(tensor, inputs[tensor.name], program)
+        tensors = {tensor.name: tensor for tensor in model.inputs}
+        program.values |= opened(program.caches, tensors)
+        for name, value in inputs.items():
+            program.values[name] = received(tensors[name], value, program)
         for node in model.nodes:
             found += lowered(node, program)
     if found:
         shown = "; ".join(map(str, found[:CLOSEST]))
         more = f"; and {len(found) - CLOSEST} more" if len(found) > CLOSEST else ""
-        raise ModelError(f"{len(found)} of {len(model.nodes)} nodes have no form in Core ML: {shown}{more}")
-    return [(tensor.name, output(tensor, program)) for tensor in model.outputs]
+        raise ModelError(
+            f"{len(found)} of {sum(1 for _ in model.all_nodes())} nodes have no form in Core ML: {shown}{more}"
+        )
+    closed(program.caches, program.values)
+    kept = {cache.state.present for cache in program.caches.values()}
+    return [(tensor.name, output(tensor, program)) for tensor in model.outputs if tensor.name not in kept]
 
 
 def received(tensor: ir.Tensor, value: Var, program: Program) -> Var:
-    """An input in the type that the graph computes in: bool comes as float32."""
+    """An input as the graph has it: bool comes as float32, and a value without dimensions as an array of one."""
+    if tensor.shape is not None and not len(tensor.shape) and value.rank:
+        value = builder().squeeze(x=value, axes=[0], name=program.names.fresh(f"{tensor.name}_value"))
     if tensor.dtype is not None and np.dtype(tensor.dtype) == np.bool_ and type_of(value) != "bool":
         name = program.names.fresh(f"{tensor.name}_bool")
         return builder().cast(x=value, dtype="bool", name=name)
@@ -101,7 +110,7 @@ def lowered(node: ir.Node, program: Program) -> list[Unsupported]:
 
 def absent(tensor: ir.Tensor, program: Program) -> bool:
     """Whether nothing computes a value: its producer was refused."""
-    if isinstance(tensor, ir.Constant) or tensor.name in program.values:
+    if isinstance(tensor, ir.Constant) or tensor.name in program.values or tensor.name in program.caches:
         return False
     return not (tensor.inputs and lazy(tensor.inputs[0]))
 
@@ -155,13 +164,18 @@ def named(node: ir.Node, results: Sequence[Any], program: Program) -> None:
 
 def output(tensor: ir.Tensor, program: Program) -> Var:
     """A graph output under its own name, in a type that a package may give out."""
-    value = program.values[tensor.name] if tensor.name in program.values else constant_output(tensor, program)
+    value = given(tensor, program)
     clean = program.names(tensor.name)
     if type_of(value) in ("bool", "int8", "uint8"):
         value = builder().cast(x=value, dtype="int32", name=program.names.fresh(f"{tensor.name}_int"))
     if value.name != clean or value.op is None or value.op.op_type == "const":
         value = builder().identity(x=value, name=clean)
     return value
+
+
+def given(tensor: ir.Tensor, program: Program) -> Var:
+    """What a graph or a branch gives: a value that was made, or a constant."""
+    return program.values[tensor.name] if tensor.name in program.values else constant_output(tensor, program)
 
 
 def constant_output(tensor: ir.Tensor, program: Program) -> Var:
@@ -182,15 +196,13 @@ def placeholder(tensor: ir.Tensor, shape: Sequence[Any], name: str) -> Any:
         kind = mil_type(dtype)
     except Refused as error:
         raise ModelError(str(error), where=f"input {tensor.name}") from error
-    if not len(shape):
-        raise ModelError("an input without dimensions; Core ML wants at least one", where=f"input {tensor.name}")
     if any(d == 0 for d in shape if isinstance(d, int)):
         raise ModelError("an empty input", where=f"input {tensor.name}")
     if len(shape) > CLOSEST:
         raise ModelError(f"rank {len(shape)}; Core ML takes at most 5", where=f"input {tensor.name}")
     types = mil().types
     kind = "fp32" if kind == "bool" else kind
-    return builder().placeholder(shape=tuple(shape), dtype=getattr(types, kind), name=name)
+    return builder().placeholder(shape=tuple(shape) or (1,), dtype=getattr(types, kind), name=name)
 
 
 __all__ = ["Unsupported", "lower", "placeholder", "unsupported"]

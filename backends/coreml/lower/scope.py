@@ -47,6 +47,7 @@ class Program:
         keep: nodes that stay float32 all the same.
         notes: what a reader should know.
         fused: lowers attention to the operator of iOS 18.
+        caches: inputs that are states, by name.
     """
 
     os: int
@@ -57,6 +58,7 @@ class Program:
     keep: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
     fused: bool = True
+    caches: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from qcompiler.backends.coreml.lower.elementwise import tiled
-from qcompiler.backends.coreml.lower.scope import Refused, Scope, Var, static, type_of
+from qcompiler.backends.coreml.lower.scope import Refused, Scope, Var, converted, static, type_of
+from qcompiler.backends.coreml.lower.state import appended, lengths
 from qcompiler.backends.coreml.lower.table import lowers
 
 BIG = 2**31 - 1
@@ -117,7 +118,10 @@ def transpose(s: Scope) -> Var:
 
 @lowers("Concat", to="concat")
 def concat(s: Scope) -> Var:
-    """Along one axis."""
+    """Along one axis; behind a cache that grows, into its state."""
+    cache = s.program.caches.get(s.node.inputs[0].name)
+    if cache is not None and cache.length is not None:
+        return appended(s, cache)
     values = s.alike(*s.xs())
     return s.op("concat", values=values, axis=s.axis(s.attr("axis")), interleave=False)
 
@@ -175,6 +179,9 @@ def expand(s: Scope) -> Var:
 @lowers("Shape", to="shape, slice_by_index")
 def shape(s: Scope) -> Var:
     """Constant where the shape is fixed."""
+    cache = s.program.caches.get(s.node.inputs[0].name)
+    if cache is not None and cache.length is not None:
+        return lengths(s, cache)
     x, rank = s.x(), s.rank()
     start, end = (min(max(v + rank if v < 0 else v, 0), rank) for v in (s.attr("start", 0), s.attr("end", rank)))
     if not open_dims(x):
@@ -195,12 +202,20 @@ def identity(s: Scope) -> Var:
     return s.op("identity", x=s.x())
 
 
+@lowers("Constant", to="const", limits="strings, sparse values")
+def constant(s: Scope) -> Var:
+    """A value in a branch; those of the graph itself are initializers by now."""
+    for name, dtype in (("value", None), ("value_float", np.float32), ("value_floats", np.float32),
+                        ("value_int", np.int64), ("value_ints", np.int64)):  # fmt: skip
+        if name in s.node.attrs:
+            return s.constant(converted(np.asarray(s.attr(name), dtype)))
+    raise Refused("a string or a sparse value")
+
+
 @lowers("ConstantOfShape", to="fill")
 def constant_of_shape(s: Scope) -> Var:
     """One value everywhere."""
     value = np.asarray(s.attr("value", np.zeros(1, np.float32))).reshape(-1)[:1]
-    from qcompiler.backends.coreml.lower.scope import converted
-
     number = converted(value)[0]
     wanted = s.known(0)
     if wanted is not None and 0 in wanted:
