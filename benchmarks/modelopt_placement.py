@@ -24,7 +24,7 @@ from benchmarks import zoo_data
 from qcompiler import ir
 from qcompiler.analysis import Runner, SessionConfig, collect, evaluate
 from qcompiler.backends.tensorrt.backend import NO_FUSION, TensorRT
-from qcompiler.backends.tensorrt.conditions import conv_before, in_attention, matrix, not_depthwise, plain_gemm
+from qcompiler.backends.tensorrt.conditions import conv_before, in_attention, matrix, not_depthwise
 from qcompiler.backends.tensorrt.spec import S8, S8_WEIGHT
 from qcompiler.compiler import compile
 from qcompiler.data import open_source
@@ -38,6 +38,7 @@ from qcompiler.quant.qtype import FP8_E4M3, INT8
 from qcompiler.recipe import Recipe
 from qcompiler.search.candidates import Candidate, Drafter
 from qcompiler.targets import Float, OpRule, TargetSpec
+from qcompiler.targets.conditions import unscaled_gemm
 
 CLASSIFIERS = ("mobilenetv3_small", "squeezenet10", "resnet20_cifar10", "vit_cifar10", "kws_dscnn")
 MODELS = (*CLASSIFIERS, "minilm_l6")
@@ -75,7 +76,7 @@ def rules(fp8: bool) -> tuple[OpRule, ...]:
     conv = (channels(17), not_depthwise) if fp8 else (channels(16),)
     common = (
         OpRule("conv", ("Conv",), {0: S8, 1: S8_WEIGHT}, Float(), "5.2", conditions=conv),
-        OpRule("gemm", ("Gemm",), {0: S8, 1: S8_WEIGHT}, Float(), "5.2", conditions=(plain_gemm, matrix)),
+        OpRule("gemm", ("Gemm",), {0: S8, 1: S8_WEIGHT}, Float(), "5.2", conditions=(unscaled_gemm, matrix)),
         OpRule("attention", ("MatMul",), {0: S8, 1: S8}, Float(), "5.2", conditions=(in_attention,)),
         OpRule("matmul", ("MatMul",), {0: S8, 1: S8_WEIGHT}, Float(), "5.2", conditions=(matrix,)),
         *(

@@ -16,9 +16,12 @@ from qcompiler.errors import OutputError
 from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
-from qcompiler.passes.prepare import parse_shape, prepare, simplify_passes
-from qcompiler.pipeline import Instrument, Journey, Pipeline, Span, guarded
+from qcompiler.passes.prepare import EliminateDead, parse_shape, prepare, simplify_passes
+from qcompiler.passes.prepare.qlinear_to_qdq import QlinearToQdq
+from qcompiler.passes.prepare.static_products import StaticProducts
+from qcompiler.pipeline import GraphPass, Instrument, Journey, Pipeline, Span, guarded
 from qcompiler.quant import Encoding, Site
+from qcompiler.rewrite import Rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +96,10 @@ def front(
         prepare(pipeline, model, fixed)
         ready, done = model.copy(), len(pipeline.trace.records)
         start, spans = original, list[Span]()
-        if pipeline.graph(model, [adopt]):
+        taken: list[GraphPass | Rule] = [QlinearToQdq(), StaticProducts(), EliminateDead(), adopt]
+        if pipeline.graph(model, taken):
             start, spans = model.copy(), [Span(original, ready, 0, done)]
-            done += 1
+            done = len(pipeline.trace.records)
         pipeline.fixpoint(model, fusion_rules())
         if lacks:
             pipeline.graph(model, [ExpandOperators(lacks)])

@@ -1,6 +1,7 @@
 """DequantizeLinear(QuantizeLinear(x, s, z), s, z) -> x with s and z kept for the plan: quantization-aware training.
 
-    activation   the pair goes; every use of its result becomes a use of x with a given encoding
+    activation   the pair goes; every use of its result becomes a use of x with a given encoding; where its grid starts
+                 at 0 and x may be negative, as where a tool left a Relu to the grid, Clip(x, 0, top) takes its place
     weight       integer or float constant behind (Q,) DQ becomes a float constant on the same grid, encoding given,
                  also where a Transpose stands between
     bias         int32 constant behind DQ becomes a float constant; its scale follows from x and w as always
@@ -20,6 +21,7 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.numerics.affine import dequantize
+from qcompiler.passes.plan.bounds import never_negative
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import Encoding, PerAxis, PerTensor, QSpec, Site
 from qcompiler.quant.qtype import INT8, INT32, UINT8, QType
@@ -60,6 +62,7 @@ class Adoption:
 
     edit: ir.Editor
     uses: list[tuple[ir.Tensor, ir.Node | None, int, Encoding]] = field(default_factory=list)
+    clipped: dict[tuple[int, float], ir.Tensor] = field(default_factory=dict)
 
     def adopt(self, dq: ir.Node) -> str | None:
         """Takes one DequantizeLinear out, and its QuantizeLinear with the last reader; the reason if it must stay."""
@@ -84,10 +87,22 @@ class Adoption:
         x = quantize.inputs[0]
         if x.dtype is not None and np.dtype(x.dtype) != np.float32:
             return f"{x.name!r} is {np.dtype(x.dtype)}, not float32"
-        self._replace(dq, x, encoding)
+        self._replace(dq, self._from_zero(x, encoding), encoding)
         if not self.edit.uses(quantize.outputs[0]):
             self.edit.erase(quantize)
         return None
+
+    def _from_zero(self, x: ir.Tensor, encoding: Encoding) -> ir.Tensor:
+        """`x` as the grid cuts it off at 0; inputs of the model are taken for what they were calibrated on."""
+        if encoding.scale.ndim or encoding.zero_point != encoding.spec.qtype.low or not x.inputs or never_negative(x):
+            return x
+        key = id(x), encoding.range[1]
+        if key not in self.clipped:
+            bounds = [self.edit.constant(f"{x.name}_{end}", np.asarray(v, np.float32)) for end, v in
+                      (("low", 0.0), ("high", encoding.range[1]))]  # fmt: skip
+            node = self.edit.add("Clip", [x, *bounds], name=f"{x.name}_clip", like=x)
+            self.clipped[key] = node.outputs[0]
+        return self.clipped[key]
 
     def _replace(self, dq: ir.Node, x: ir.Tensor, encoding: Encoding) -> None:
         """Makes every use of the pair's result a use of `x`."""

@@ -20,6 +20,17 @@ from qcompiler.quant import Encoding
 
 Bounds = tuple[float, float]
 
+POSITIVE = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Sqrt", "Softplus"})
+KEEP_SIGN = frozenset(
+    {
+        "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Reshape", "Flatten", "Transpose", "Squeeze",
+        "Unsqueeze", "Slice", "Gather", "Identity", "Split", "Expand", "Tile", "DepthToSpace", "SpaceToDepth",
+        "ReduceMean", "ReduceMax", "ReduceSum",
+    }
+)  # fmt: skip
+ALL_OPERANDS = frozenset({"Add", "Mul", "Concat", "Max", "Min"})
+FAR = 16
+
 LARGEST_CODE = 2.0**30
 """Bounds are compared with the grid as int32 codes: more steps than this must not lie below one."""
 
@@ -41,6 +52,22 @@ def bounds(activation: ir.Node) -> Bounds | None:
         value = float(ir.array(tensor).item())
         low, high = (value, high) if port == 1 else (low, value)
     return low, high
+
+
+def never_negative(tensor: ir.Tensor, far: int = FAR) -> bool:
+    """Whether the operators in front say so, at most `far` of them one behind the other."""
+    if isinstance(tensor, ir.Constant):
+        return bool((ir.array(tensor) >= 0).all())
+    if not tensor.inputs or not far:
+        return False
+    node = tensor.inputs[0]
+    if node.domain:
+        return False
+    limit = bounds(node)
+    if node.op in POSITIVE or (limit is not None and limit[0] >= 0):
+        return True
+    operands = node.inputs if node.op in ALL_OPERANDS else node.inputs[:1] if node.op in KEEP_SIGN else []
+    return bool(operands) and all(never_negative(operand, far - 1) for operand in operands)
 
 
 def expressible(activation: ir.Node, tensor: ir.Tensor) -> bool:

@@ -207,3 +207,26 @@ def test_a_conv_behind_a_refused_pair_is_compiled_all_the_same() -> None:
     assert found.plan.nodes["Conv_a"].precision == "int8"
     expected = run(model, found.feeds[0])[0]
     np.testing.assert_allclose(found.outputs(optimize=True)[0], expected, atol=0.13)
+
+
+# ---- activations that a tool left to the grid
+def test_a_grid_from_zero_cuts_off_what_may_be_negative() -> None:
+    """ONNX Runtime's quantizer removes Relu where the zero point is the lowest code."""
+    body = f"""{FIRST} a = Conv(xd, wd, b1) {pair("rd", "a", "rs", "rz")} {SECOND} c = Conv(rd, vd, b2) {LAST}"""
+    model = trained(body)
+    after, given, _ = adopted(model)
+    assert [n.op for n in after.nodes] == ["Conv", "Clip", "Conv"]
+    clip = after.nodes[1]
+    assert [float(ir.array(t)) for t in clip.inputs[1:]] == [0.0, np.float32(255 * np.float32(0.02))]
+    assert Site(clip.outputs[0].name, "Conv_c", 0) in given
+    found = compiled(model)
+    assert steps_apart(model, found, 0.06) <= 1.01
+    assert found.optimised().fallback == ()
+    assert "Clip" not in found.optimised().ops  # the grid does it again
+
+
+@pytest.mark.parametrize("front", ["r = Relu(a)", "r = Sigmoid(a)", "s = Relu(a) t = Transpose(s) r = Add(t, t)"])
+def test_a_grid_from_zero_behind_what_is_never_negative(front: str) -> None:
+    body = f"""{FIRST} a = Conv(xd, wd, b1) {front} {pair("rd", "r", "rs", "rz")} y = Tanh(rd)"""
+    after, _, _ = adopted(trained(body))
+    assert "Clip" not in [n.op for n in after.nodes]
