@@ -156,7 +156,8 @@ def _compiled(
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
     with_data = source is not None or known is not None or bool(drafter.given)
-    quantized = attempts.quantized(backend.wished(recipe.precision, frontend.prepared, data=with_data))
+    wished = backend.wished(recipe.precision, frontend.prepared, data=with_data)
+    quantized = attempts.quantized(wished)
     floating = drafter.floating(frontend.original)
     candidates = [*quantized, *floating]
     contract = Contract(recipe.max_drop, recipe.confidence, max(len(quantized), 1))
@@ -174,11 +175,12 @@ def _compiled(
         latency = None if recipe.latency is None else Path(recipe.latency)
         mixer = Mixer(
             attempts, on_evaluation, contract, recipe.sqnr_floor, config, ROUNDS[recipe.preset], feeds[0],
-            latency, smallest, every=recipe.pareto,
+            latency, smallest, every=recipe.pareto, wished=wished,
         )  # fmt: skip
         more, evidence = mixer.mix(candidates, verdicts)
         if more and evidence is not None:
-            candidates = [*quantized, *more, *floating]
+            by_name = recipe.precision == evidence.base == "mixed"  # nothing is timed: the cheapest by prediction first
+            candidates = [*more, *quantized, *floating] if by_name else [*quantized, *more, *floating]
             contract = replace(contract, tries=len(quantized) + len(evidence.steps))
             verdicts = judging(candidates, contract=contract)
     shipped = candidates[verdicts.choice.index]

@@ -247,6 +247,7 @@ def spec(os: int) -> TargetSpec:
         needs_data=frozenset({"w8a8", "mixed"}),
         recasts=frozenset(found),
         concat_ratio=math.inf,
+        beside=MappingProxyType({precision: found[precision] for precision in ("w8a8", "w8")}),
     )
 
 

@@ -191,4 +191,5 @@ SPEC = TargetSpec(
     needs_data=frozenset({"int8", "mixed"}),
     by_name=frozenset({"w4"}),
     on_disk=frozenset({"w4"}),
+    beside=MappingProxyType({"int8": INT8_RULES, "w8": W8_RULES}),
 )

@@ -25,7 +25,7 @@ from types import MappingProxyType
 from qcompiler.analysis.cpu import cpu_flags
 from qcompiler.backends.base import Host
 from qcompiler.backends.onnxruntime.spec import SPEC, U8
-from qcompiler.quant import QSpec
+from qcompiler.quant import Precision, QSpec
 from qcompiler.quant.qtype import INT8
 from qcompiler.targets import Activation, Operand, OpRule, Output, TargetSpec, Weight
 
@@ -93,8 +93,10 @@ def retyped(spec: TargetSpec, stored: QSpec, source: str) -> TargetSpec:
         said = (source if differs else AS_VNNI) + old.source
         return replace(old, inputs=inputs, output=turned(old.output), source=said)  # type: ignore[arg-type]
 
-    schemes = {precision: tuple(map(rule, rules)) for precision, rules in spec.schemes.items()}
-    return replace(spec, schemes=MappingProxyType(schemes))
+    def table(tables: Mapping[Precision, tuple[OpRule, ...]]) -> Mapping[Precision, tuple[OpRule, ...]]:
+        return MappingProxyType({precision: tuple(map(rule, rules)) for precision, rules in tables.items()})
+
+    return replace(spec, schemes=table(spec.schemes), beside=table(spec.beside))
 
 
 VARIANTS = MappingProxyType(

@@ -7,7 +7,8 @@ without a word, so whatever the processor computes in integers is quantized: the
     w8a8    uint8 activations, int8 weights          w4a8    the same with int4 weights
     w8a16   uint16 activations, int8 weights         w4a16   the same with int4 weights
     fp16    nothing is quantized
-    mixed   w8a8, w8a16 for the nodes that `--a16` names, float16 for those that `--keep-float` names
+    mixed   w8a8, w8a16 for the nodes that `--a16` names, float16 for those that `--keep-float` names; where that loses
+            too much, the search chooses among the three for the others
 """
 
 from __future__ import annotations
@@ -210,6 +211,7 @@ def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> T
     schemes = {name: rules(kinds(name, arch, blocks)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
     wide = apart(schemes["w8a16"], chosen or only.nothing)
     schemes |= {"mixed": (*wide, *apart(schemes["w8a8"])), "fp16": ()}
+    beside = {"w8a8": schemes["mixed"], "w8a16": apart(schemes["w8a16"])}
     recasts, lacks = frozenset({"fp16"}), LACKS
     if arch < FLOAT16:
         del schemes["fp16"]
@@ -217,4 +219,5 @@ def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> T
     return TargetSpec(
         name="qnn", summary=SUMMARY, variants=VARIANTS, schemes=MappingProxyType(schemes), float_rules=FLOAT_RULES,
         needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=lacks, several_shapes=True,
+        beside=MappingProxyType(beside), float_beside=arch >= FLOAT16,
     )  # fmt: skip

@@ -119,6 +119,14 @@ def schemes(gpu: Gpu) -> Mapping[Precision, tuple[OpRule, ...]]:
     return MappingProxyType(found | ({"bf16": ()} if gpu.bf16 else {}))
 
 
+def beside(known: Mapping[Precision, tuple[OpRule, ...]]) -> Mapping[Precision, tuple[OpRule, ...]]:
+    """What may stand side by side: an attention is of one type, or no kernel takes it whole (section 3.1)."""
+    found = {name: known[name] for name in ("int8", "fp8", "w8") if name in known}
+    if "fp8" in found:
+        found["int8"] = tuple(rule for rule in found["int8"] if rule.name != "attention")
+    return MappingProxyType(found)
+
+
 FLOAT_RULES = (
     FloatRule(("ConvTranspose",), "TensorRT-RTX computes it in float, and dequantizes its weights at every run", "3.1"),
     FloatRule(
@@ -147,4 +155,5 @@ def spec(variant: str) -> TargetSpec:
         zero_points=False,
         by_name=frozenset({"w4"} & known.keys()),
         roofline=ROOFLINES[variant],
+        beside=beside(known),
     )

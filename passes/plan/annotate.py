@@ -59,6 +59,7 @@ class Annotate(PlanPass):
         keep_float: patterns (as in the shell) of node or tensor names that must stay float.
         given: encodings that the model came with; they replace calibration.
         only_given: there is no other source of ranges, so a node whose ranges are not all given stays float.
+        assigned: precision by node where it is not `precision`, out of those that may stand side by side.
     """
 
     name: ClassVar[str] = "annotate"
@@ -67,6 +68,7 @@ class Annotate(PlanPass):
     keep_float: tuple[str, ...] = ()
     given: Mapping[Site, Encoding] = field(default_factory=dict)
     only_given: bool = False
+    assigned: Mapping[str, Precision] = field(default_factory=dict)
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
         """The plan with a decision for every node and a site for every quantized value.
@@ -74,7 +76,7 @@ class Annotate(PlanPass):
         Raises:
             UsageError: a `keep_float` pattern matches nothing.
         """
-        region = choose(model, self.target, self.precision, self.keep_float)
+        region = choose(model, self.target, self.precision, self.keep_float, self.assigned)
         given = Given(self.given)
         found = decide(region, given)
         while self.only_given and drop_unknown(region, found):

@@ -174,16 +174,30 @@ class Region:
         return concerned
 
 
-def choose(model: ir.Model, target: TargetSpec, precision: Precision, keep_float: tuple[str, ...]) -> Region:
+def choose(
+    model: ir.Model,
+    target: TargetSpec,
+    precision: Precision,
+    keep_float: tuple[str, ...],
+    assigned: Mapping[str, Precision] | None = None,
+) -> Region:
     """The choice for a model: candidates by rule and condition, then the greatest consistent set.
+
+    Args:
+        model: the graph.
+        target: its table.
+        precision: of the nodes that are not assigned another one.
+        keep_float: patterns of what stays float.
+        assigned: precision by node, out of `target.beside`.
 
     Raises:
         UsageError: a `keep_float` pattern matches no node and no tensor.
     """
     region = Region(model, target, precision, kept_float(model, keep_float))
-    either: dict[str, OpRule] = {}
+    either, assigned = dict[str, OpRule](), assigned or {}
     for node in model.nodes:
-        rules = [] if node.domain else [rule for rule in target.schemes[precision] if node.op in rule.ops]
+        table = target.rules(precision, assigned.get(node.name))
+        rules = [] if node.domain else [rule for rule in table if node.op in rule.ops]
         for rule in rules:
             reason = region.kept.get(node.name) or disqualified(node, rule)
             reason = reason or (None if rule.dynamic else unread_output(region.edit, node))

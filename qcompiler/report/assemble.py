@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -210,7 +211,8 @@ def candidate_line(
     judged, evaluation = outcome.judged, outcome.evaluation
     methods = {decision.encoding.method for _, decision in candidate.plan.quantized() if decision.encoding is not None}
     shown = [candidate.method] if candidate.precision == "float" or candidate.method in methods else []
-    shown += [f"{plural(candidate.placed, 'node')} float"] if candidate.placed else []
+    put = Counter(where.precision for where in candidate.placed.values())
+    shown += [f"{plural(count, 'node')} {precision}" for precision, count in sorted(put.items())]
     return CandidateLine(
         candidate.precision,
         ", ".join(shown),
@@ -243,7 +245,7 @@ def write(
     if stats is not None:
         stats.save(folder / STATS)
     if points:
-        write_front(folder, report.candidates, points)
+        write_front(folder, report, points)
     report = replace(report, artifacts=artifacts(folder))
     (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
     return report

@@ -53,8 +53,8 @@ def node_lines(answer: Answer) -> Iterator[Line]:
     source = f" ({answer['source']})" if answer["source"] and answer["source"] != answer["reason"] else ""
     yield from map(Line, wrapped("  rule    ", str(answer["rule"])))
     yield from map(Line, wrapped("  reason  ", f"{answer['reason']}{source}"))
-    if answer.get("evidence"):
-        yield from map(Line, wrapped("  measured ", evidence(answer["evidence"])))
+    for group in answer.get("evidence") or ():
+        yield from map(Line, wrapped("  measured ", evidence(group)))
     for operand in answer["inputs"]:
         yield from map(Line, wrapped(f"  input {operand['port']}: ", f"{operand['tensor']}: {encoding(operand)}"))
     for operand in answer["outputs"]:

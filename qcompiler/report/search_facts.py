@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcompiler.quant.plan_file import plan_to_json
 from qcompiler.report.columns import Line, plural, shortened, table
-from qcompiler.report.record import CandidateLine, Report
+from qcompiler.report.record import Report
 
 if TYPE_CHECKING:
     from qcompiler.search.candidates import Candidate
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PARETO = "pareto"
+IN_PLACE = " in place of "
 PLACED = "placement"
 """The rule of nodes that the search or the times left float (see `search.candidates`)."""
 
@@ -28,6 +29,7 @@ def search_facts(evidence: Evidence | None) -> dict[str, object]:
         return {}
     return {
         "base": evidence.base,
+        "options": list(evidence.options),
         "why": evidence.why,
         "samples": evidence.samples,
         "times": evidence.times,
@@ -35,6 +37,7 @@ def search_facts(evidence: Evidence | None) -> dict[str, object]:
         "steps": [
             {
                 "float_groups": len(step.proposal.floats),
+                "chosen": {name: option for name, option in step.proposal.chosen if option != evidence.options[0]},
                 "predicted_us": round(step.proposal.microseconds, 3),
                 "predicted_damage": step.proposal.damage,
                 "kept": step.kept,
@@ -45,30 +48,57 @@ def search_facts(evidence: Evidence | None) -> dict[str, object]:
     }
 
 
-def exceptions(report: Report) -> list[Mapping[str, Any]]:
-    """The groups of the search that the shipped plan leaves float, most harmful first."""
-    floats = {node.name for node in report.nodes if node.precision == "float" and node.rule == PLACED}
-    return [group for group in report.search.get("groups", ()) if floats & set(group["nodes"])]
+def exceptions(report: Report) -> list[tuple[Mapping[str, Any], str]]:
+    """The groups of the search that are not in their preferred precision, as measured in that, and what they are in."""
+    nodes = {node.name: node for node in report.nodes}
+    options = report.search.get("options") or ()
+    found, seen = [], set[str]()
+    for group in sorted(report.search.get("groups", ()), key=lambda group: _rank(group, options)):
+        inside = [nodes[name] for name in group["nodes"] if name in nodes]
+        put = {n.precision for n in inside if n.rule == PLACED or f"{n.precision}{IN_PLACE}" in n.reason}
+        if group["name"] not in seen and put - {group["precision"]}:
+            found.append((group, min(put - {group["precision"]}, key=lambda name: (name == "float", name))))
+        seen.add(group["name"])
+    return sorted(found, key=lambda entry: entry[0]["damage"], reverse=True)
+
+
+def _rank(group: Mapping[str, Any], options: Sequence[str]) -> int:
+    return options.index(group["precision"]) if group["precision"] in options else 0
 
 
 def exception_lines(report: Report, shown: int) -> Iterator[Line]:
-    """The table of exceptions: what stays float, what harm that avoids, what it costs in time."""
+    """The table of exceptions: what is float or in another precision, what harm that avoids, what it costs in time."""
     found = exceptions(report)
     if not found:
         return
-    yield Line(f"left float by the search ({plural(len(found), 'group')}; harm of each alone, times):")
+    others = any(put != "float" for _, put in found)
+    what = "put in another precision by the search" if others else "left float by the search"
+    yield Line(f"{what} ({plural(len(found), 'group')}; harm of each alone, times):")
     rows = [
-        [
-            shortened(str(group["name"]), 30),
-            str(group["op"]),
-            "exact" if group["sqnr_db"] is None else f"{group['sqnr_db']:.1f} dB",
-            _times(group),
-        ]
-        for group in found[:shown]
+        [shortened(str(group["name"]), 30), str(group["op"]), *([put] if others else []), *_figures(report, group, put)]
+        for group, put in found[:shown]
     ]
-    yield from map(Line, table(rows, right=(2,), indent=2))
+    yield from map(Line, table(rows, right=(3 if others else 2,), indent=2))
     if len(found) > shown:
         yield Line(f"  and {plural(len(found) - shown, 'more group')}: report.json", "faint")
+
+
+def _figures(report: Report, group: Mapping[str, Any], put: str) -> tuple[str, str]:
+    """Harm and times, in what the group is in and in what it would have been in."""
+    before = str(group["precision"])
+    now = next((g for g in report.search["groups"] if (g["name"], g["precision"]) == (group["name"], put)), None)
+    if now is None:
+        return _harm(group), _times(group)
+    times = "" if now["quantized_us"] is None else f"{_us(now)} in {put}, {_us(group)} in {before}"
+    return f"{_harm(now)} for {_harm(group)}", times
+
+
+def _harm(group: Mapping[str, Any]) -> str:
+    return "exact" if group["sqnr_db"] is None else f"{group['sqnr_db']:.1f} dB"
+
+
+def _us(group: Mapping[str, Any]) -> str:
+    return f"{group['quantized_us']:.3g} us"
 
 
 def _times(group: Mapping[str, Any]) -> str:
@@ -77,21 +107,30 @@ def _times(group: Mapping[str, Any]) -> str:
     return f"{group['quantized_us']:.0f} us in {group['precision']}, {group['float_us']:.0f} us in float"
 
 
-def evidence_for(report: Report, node: str) -> Mapping[str, Any] | None:
-    """What the search measured of the group of a node; None where it measured nothing."""
-    return next((group for group in report.search.get("groups", ()) if node in group["nodes"]), None)
+def evidence_for(report: Report, node: str) -> list[Mapping[str, Any]]:
+    """What the search measured of the group of a node, in each precision that it could have."""
+    return [group for group in report.search.get("groups", ()) if node in group["nodes"]]
 
 
-def write_front(folder: Path, lines: Sequence[CandidateLine], candidates: Sequence[Candidate]) -> None:
-    """The Pareto front, `pareto/front.json`, and the plan of each point beside it."""
+def options_in(report: Report, candidate: Candidate) -> dict[str, str]:
+    """What a candidate gives each group of the search."""
+    found: dict[str, str] = {}
+    for group in report.search.get("groups", ()):
+        known = [candidate.plan.nodes[name].precision for name in group["nodes"] if name in candidate.plan.nodes]
+        found[group["name"]] = next((precision for precision in known if precision != "float"), "float")
+    return found
+
+
+def write_front(folder: Path, report: Report, candidates: Sequence[Candidate]) -> None:
+    """The Pareto front, `pareto/front.json`: each point with what it gives every group, and its plan beside it."""
     place = folder / PARETO
     place.mkdir()
     points = []
-    for number, (line, candidate) in enumerate(zip(lines, candidates, strict=True)):
+    for number, (line, candidate) in enumerate(zip(report.candidates, candidates, strict=True)):
         if not line.front:
             continue
         name = f"plan-{number}.json"
         (place / name).write_text(plan_to_json(candidate.plan), encoding="utf-8")
-        points.append({**asdict(line), "plan": name})
+        points.append({**asdict(line), "plan": name, "groups": options_in(report, candidate)})
     text = json.dumps({"schema": SCHEMA, "points": points}, indent=1, sort_keys=True, allow_nan=False)
     (place / "front.json").write_text(text + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from time import perf_counter
 from qcompiler.analysis import Kind, SessionConfig, Stats
 from qcompiler.data import Source
 from qcompiler.passes.plan.encode_blocks import blocked
-from qcompiler.quant import Precision
+from qcompiler.quant import NodePlan, Precision
 from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.costs import Costs, measured, unprofitable
@@ -72,7 +72,7 @@ class Attempts:
     # the range method that was found best for the first candidate that needs one
     _method: str = ""
     _improver: Improver | None = None
-    _costs: list[tuple[Candidate, Costs]] = field(default_factory=list)
+    _costs: list[tuple[Candidate, Mapping[str, Sequence[str]] | None, Costs]] = field(default_factory=list)
 
     def quantized(self, wished: Sequence[Precision]) -> list[Candidate]:
         """The candidates for some precisions of the target that the data serves, in their order."""
@@ -102,6 +102,13 @@ class Attempts:
         made = self._numbered(drafter, draft, self._method)
         self._method = self._method or (made.method if draft.wanted else "")
         return made
+
+    def plain(self, drafter: Drafter, draft: Draft) -> Candidate:
+        """A draft with its numbers, nothing tried: the ranges found best so far, and algorithms that are sure."""
+        draft = with_codes(draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments)
+        self._observe(drafter.statistics(draft))
+        using = replace(drafter, algorithms=drafter.algorithms.sure)
+        return using.candidate(draft, self.stats, self._method or self.method, self.methods)
 
     def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
         """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
@@ -133,22 +140,23 @@ class Attempts:
         if not self.feeds or base.precision in by_name or self.means.deadline.passed:
             return []
         found = []
-        for placed in unprofitable(self.profiled(base), BOUNDARIES):
+        for reasons in unprofitable(self.profiled(base), BOUNDARIES):
+            placed = {name: NodePlan("float", "placement", why) for name, why in reasons.items()}
             drafter = replace(self.drafter, placed=placed)
             draft = drafter.draft(base.precision)
             if draft.quantizes and (self.source is not None or self._known(draft.wanted)):
                 made = self._numbered(drafter, draft, base.method)
-                found.append(replace(made, placed=len(placed)))
+                found.append(replace(made, placed=placed))
         return found
 
-    def profiled(self, base: Candidate) -> Costs:
+    def profiled(self, base: Candidate, together: Mapping[str, Sequence[str]] | None = None) -> Costs:
         """What a candidate's groups cost on this machine, measured once for each; `feeds` must not be empty."""
-        known = next((costs for candidate, costs in self._costs if candidate is base), None)
+        known = next((found for one, at, found in self._costs if one is base and at == together), None)
         if known is None:
             self.tell("profile", 0, None)
             origin, prepared = self.drafter.backend.origin, self.drafter.prepared
-            known = measured(prepared, base, self.feeds[0], origin, self.config, self.means.cache)
-            self._costs.append((base, known))
+            known = measured(prepared, base, self.feeds[0], origin, self.config, self.means.cache, together)
+            self._costs.append((base, together, known))
         return known
 
     def _known(self, names: Sequence[str]) -> bool:

@@ -33,6 +33,7 @@ from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Span, Trace, guar
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
 from qcompiler.rewrite import Refusal
 from qcompiler.search.algorithms import Algorithms
+from qcompiler.search.put import assigned, reasoned, set_apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Candidate:
         model: ready to run.
         plan: what it was made from.
         trace: passes that made it from the prepared model.
-        placed: how many nodes are float because that is faster.
+        placed: what the search put where (`Drafter.placed`); empty where it had no say.
         simulated: what ONNX Runtime runs in its place; None for the model itself.
     """
 
@@ -55,7 +56,7 @@ class Candidate:
     model: ir.Model
     plan: QuantPlan
     trace: Trace = field(default_factory=Trace)
-    placed: int = 0
+    placed: Mapping[str, NodePlan] = field(default_factory=dict)
     simulated: ir.Model | None = None
 
     @property
@@ -127,8 +128,8 @@ class Drafter:
         given: encodings that the model came with.
         only_given: there is no calibration data.
         instruments: called after each pass.
-        placed: nodes that stay float because that is faster, each with the reason; those that the target rewrote are
-            passed over.
+        placed: nodes of the prepared graph that the search put in float or in one of the precisions that the target
+            takes side by side, each with the reason; float ones that the target rewrote are passed over.
         algorithms: the accuracy algorithms to use.
         same: checks that rewrites change nothing.
     """
@@ -139,7 +140,7 @@ class Drafter:
     given: Mapping[Site, Encoding] = field(default_factory=dict)
     only_given: bool = False
     instruments: tuple[Instrument, ...] = ()
-    placed: Mapping[str, str] = field(default_factory=dict)
+    placed: Mapping[str, NodePlan] = field(default_factory=dict)
     algorithms: Algorithms = field(default_factory=Algorithms)
     same: SameFunction = field(default_factory=SameFunction)
 
@@ -148,10 +149,12 @@ class Drafter:
         conditioned = self._conditioned(precision)
         pipeline, model, conditioning = conditioned.pipeline, conditioned.model, conditioned.conditioning
         present = {node.name for node in model.nodes}
-        keep = (*self.keep_float, *(name for name in self.placed if name in present))
+        floats = (name for name, put in self.placed.items() if put.precision == "float" and name in present)
+        keep = (*self.keep_float, *floats)
         given = {**self.given, **renamed(self.given, conditioning.aliases), **conditioning.given}
         only_given = self.only_given and precision in self.backend.spec.needs_data
-        step = Annotate(self.backend.spec, precision, keep, given=given, only_given=only_given)
+        put = assigned(self.prepared, model, self.placed)
+        step = Annotate(self.backend.spec, precision, keep, given, only_given, put)
         plan = self._planned(pipeline, model, step)
         return Draft(precision, model, plan, pipeline.trace, conditioning.aliases, step)
 
@@ -161,7 +164,9 @@ class Drafter:
         def travel(without: Mapping[str, str], until: int | None = None) -> Conditioned:
             pipeline = Pipeline(instruments=() if until else self.instruments, without=without, until=until)
             model = self.prepared.copy()
-            conditioning = self.backend.condition(precision, (*self.keep_float, *self.placed))
+            conditioning = self.backend.condition(
+                precision, (*self.keep_float, *set_apart(self.prepared, self.placed, self.backend.spec))
+            )
             changed = pipeline.graph(model, conditioning.passes)
             spans = [Span(self.prepared, model.copy(), 0, len(pipeline.trace.records))] if changed else []
             return Conditioned(model, conditioning, pipeline, spans)
@@ -169,13 +174,7 @@ class Drafter:
         return guarded(travel, travel({}), self.same)
 
     def _planned(self, pipeline: Pipeline, model: ir.Model, step: Annotate) -> QuantPlan:
-        plan = pipeline.plan(model, QuantPlan(), [step])
-        reasons = {
-            name: NodePlan("float", "placement", self.placed[name])
-            for name, decision in plan.nodes.items()
-            if name in self.placed and decision.precision == "float"
-        }
-        return replace(plan, nodes={**plan.nodes, **reasons})
+        return reasoned(pipeline.plan(model, QuantPlan(), [step]), self.placed)
 
     def statistics(self, draft: Draft) -> dict[str, tuple[Kind, ...]]:
         """What a draft needs to know of tensors of the prepared model: ranges, and for some whose values they hold."""
@@ -268,7 +267,7 @@ class Drafter:
         self, prepared: ir.Model, shipped: Candidate, known: Statistics | None, methods: Mapping[str, str]
     ) -> ir.Model:
         """What ships, for the model as prepared at other shapes: the same decisions from the same statistics."""
-        drafter = replace(self, prepared=prepared)
+        drafter = replace(self, prepared=prepared, placed=shipped.placed)
         if shipped.precision == "float":
             return drafter.floating(prepared)[0].model
         draft, codes = drafter.draft(shipped.precision), (TakeCodes(shipped.plan),)

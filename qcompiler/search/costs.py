@@ -25,9 +25,9 @@ from qcompiler.analysis import NodeTime, Runner, SessionConfig, TimingCache, nod
 from qcompiler.analysis.macs import count_macs
 from qcompiler.analysis.observe import observed
 from qcompiler.errors import DataError
-from qcompiler.quant import Site
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.groups import Group, groups_of, moved_with
+from qcompiler.search.owners import owner_of
 from qcompiler.search.placement import BOUNDARY_NS, place
 from qcompiler.search.solver import FLOAT, Value
 from qcompiler.targets import Roofline
@@ -39,7 +39,7 @@ Feed = Mapping[str, npt.NDArray[Any]]
 class Cost:
     """Seconds of one group in one precision, and their noise (half the distance of quartiles, added as squares).
 
-    Where the size of the model is the objective, bytes take the place of seconds (`sized`).
+    Where the size of the model is the objective, bytes take the place of seconds (`objectives`).
     """
 
     seconds: float
@@ -53,7 +53,7 @@ class Costs:
     Attributes:
         groups: in the order of the graph.
         quantized, floating: cost by name of the group.
-        values: what passes between the groups.
+        values: what passes between the nodes of the prepared graph.
         pairs: (a, b): if a is float, b must be float too.
         source: where the figures come from, for a person.
         per_element: seconds to convert one number of a value.
@@ -77,6 +77,11 @@ class Costs:
         return f"{first} {word}, {second} {word} in float"
 
     @property
+    def passed(self) -> tuple[Value, ...]:
+        """What passes between the groups."""
+        return between(self.values, owners_in(self.groups))
+
+    @property
     def movable(self) -> tuple[Group, ...]:
         """The groups that may be float: those that stand for nodes of the prepared graph."""
         return tuple(group for group in self.groups if group.prepared)
@@ -89,6 +94,7 @@ def measured(
     origin: Callable[[str], str],
     config: SessionConfig,
     cache: TimingCache,
+    together: Mapping[str, Sequence[str]] | None = None,
 ) -> Costs:
     """The costs of a candidate on this machine.
 
@@ -99,24 +105,31 @@ def measured(
         origin: our node's name for a name in the backend's optimised graph.
         config: session settings of both.
         cache: of the profiles.
+        together: as in `groups_of`.
     """
     models = {"float": prepared, "quantized": candidate.model}
     times = node_times_each(models, feed, config=config, cache=cache)
     floating = by_node(times["float"], prepared, origin)
     quantized = by_node(times["quantized"], candidate.planned, origin)
-    groups = groups_of(prepared, candidate, fused(prepared, floating))
+    groups, values = groups_of(prepared, candidate, fused(prepared, floating), together), values_of(prepared, feed)
     return Costs(
         groups,
         {group.name: total(quantized, (*group.planned, *group.prepared)) for group in groups},
         {group.name: total(floating, group.prepared) for group in groups},
-        between(values_of(prepared, feed), groups),
+        tuple(values),
         tuple(moved_with(groups, candidate.planned)),
     )
 
 
-def modelled(prepared: ir.Model, candidate: Candidate, feed: Feed, roofline: Roofline) -> Costs:
-    """The costs of a candidate by its target's roofline, on inputs of the shapes of `feed`."""
-    groups = groups_of(prepared, candidate)
+def modelled(
+    prepared: ir.Model,
+    candidate: Candidate,
+    feed: Feed,
+    roofline: Roofline,
+    together: Mapping[str, Sequence[str]] | None = None,
+) -> Costs:
+    """The costs of a candidate by its target's roofline, on inputs of the shapes of `feed`; `together` as elsewhere."""
+    groups = groups_of(prepared, candidate, together=together)
     macs = count_macs(prepared).nodes
     values = values_of(prepared, feed)
     moved: dict[str, int] = defaultdict(int)
@@ -125,10 +138,13 @@ def modelled(prepared: ir.Model, candidate: Candidate, feed: Feed, roofline: Roo
             moved[name] += value.elements
     nodes = {node.name: node for node in prepared.nodes}
     bits = {site.tensor: plan.choice.qtype.bits for site, plan in candidate.plan.quantized() if plan.choice}
+    owners = owner_of(prepared, candidate.planned)
 
-    def seconds(group: Group, precision: str) -> Cost:
+    def seconds(group: Group, *, quantized: bool) -> Cost:
         total = 0.0
+        here = {owners[name]: candidate.plan.nodes[name].precision for name in group.planned} if quantized else {}
         for name in group.prepared:
+            precision = here.get(name, FLOAT)
             stored = [t for t in nodes[name].inputs if isinstance(t, ir.Constant)]
             weights = sum(math.prod(t.shape) for t in stored)
             width = max((bits.get(t.name, 0) for t in stored), default=0) if precision != FLOAT else 0
@@ -138,35 +154,12 @@ def modelled(prepared: ir.Model, candidate: Candidate, feed: Feed, roofline: Roo
 
     return Costs(
         groups,
-        {group.name: seconds(group, group.precision) for group in groups},
-        {group.name: seconds(group, FLOAT) for group in groups},
-        between(values, groups),
+        {group.name: seconds(group, quantized=True) for group in groups},
+        {group.name: seconds(group, quantized=False) for group in groups},
+        tuple(values),
         tuple(moved_with(groups, candidate.planned)),
         f"modelled by a roofline, not measured ({roofline.source})",
         roofline.conversion(),
-    )
-
-
-def sized(costs: Costs, candidate: Candidate) -> Costs:
-    """The same groups with the bytes of their weights as costs; conversions take none."""
-    nodes = {node.name: node for node in candidate.planned.nodes}
-    sites = candidate.plan.sites
-
-    def weights(group: Group, *, quantized: bool) -> Cost:
-        bits = 0
-        for name in group.planned:
-            for port, tensor in enumerate(nodes[name].inputs):
-                choice = sites[use].choice if (use := Site(tensor.name, name, port)) in sites else None
-                if isinstance(tensor, ir.Constant) and choice is not None:
-                    bits += math.prod(tensor.shape) * (choice.qtype.bits if quantized else 32)
-        return Cost(bits / 8)
-
-    return replace(
-        costs,
-        quantized={group.name: weights(group, quantized=True) for group in costs.groups},
-        floating={group.name: weights(group, quantized=False) for group in costs.groups},
-        per_element=0.0,
-        unit="bytes",
     )
 
 
@@ -216,7 +209,7 @@ def unprofitable(costs: Costs, boundaries: Sequence[float]) -> list[dict[str, st
     movable = {group.name: group for group in costs.movable}
     integer = {name: costs.quantized[name].seconds for name in movable}
     floating = {name: costs.floating[name].seconds for name in movable}
-    sets = {place(integer, floating, costs.values, costs.pairs, boundary): None for boundary in boundaries}
+    sets = {place(integer, floating, costs.passed, costs.pairs, boundary): None for boundary in boundaries}
 
     def reason(name: str) -> str:
         return f"does not pay in {movable[name].precision} ({costs.said(name)})"
@@ -255,9 +248,13 @@ def fused(prepared: ir.Model, times: Mapping[str, Cost]) -> dict[str, str]:
     return found
 
 
-def between(values: Iterable[Value], groups: Sequence[Group]) -> tuple[Value, ...]:
+def owners_in(groups: Iterable[Group]) -> dict[str, str]:
+    """The group of each node of the prepared graph that has one."""
+    return {node: group.name for group in groups for node in group.prepared}
+
+
+def between(values: Iterable[Value], owners: Mapping[str, str]) -> tuple[Value, ...]:
     """The values that nodes hand each other as values that groups do; nodes without a group are "", which is float."""
-    owners = {node: group.name for group in groups for node in group.prepared}
     return tuple(
         Value(owners.get(v.producer, ""), tuple(dict.fromkeys(owners.get(r, "") for r in v.readers)), v.elements)
         for v in values

@@ -16,10 +16,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qcompiler.search.costs import Costs
+from qcompiler.quant import NodePlan, Precision
+from qcompiler.search.costs import Costs, between
+from qcompiler.search.groups import Group
 from qcompiler.search.sensitivity import Sensitivity
-from qcompiler.search.solver import FLOAT, Option, predicted, solve
+from qcompiler.search.solver import FLOAT, Option, Value, predicted, solve
 
+Chosen = tuple[tuple[str, str], ...]
+"""Each group with its option, a precision or `float`."""
 _STEP = 4.0
 _MICRO = 1e6
 
@@ -29,64 +33,119 @@ class Proposal:
     """A plan that the solver proposes.
 
     Attributes:
-        floats: groups that stay float.
+        chosen: what every group gets.
         budget: the bound on the sum of damages that it was solved for.
         microseconds: predicted time of the groups, conversions included.
         damage: predicted.
     """
 
-    floats: frozenset[str]
+    chosen: Chosen
     budget: float
     microseconds: float
     damage: float
 
+    @property
+    def floats(self) -> frozenset[str]:
+        """Groups that stay float."""
+        return frozenset(name for name, option in self.chosen if option == FLOAT)
+
 
 @dataclass(frozen=True, eq=False)
 class Dial:
-    """Proposals by budget, for one candidate.
+    """Proposals by budget, for one candidate, or for several whose groups are the same parts of the model.
 
     Attributes:
-        costs: of its groups.
-        found: sensitivity of each group that may be float.
+        tables: costs of the groups of each candidate, by what its precision is called; the first is preferred.
+        found: sensitivity of each group that may be float, in each of them.
+        floats: groups may be left float.
     """
 
-    costs: Costs
-    found: Sequence[Sensitivity]
+    tables: Mapping[Precision, Costs]
+    found: Mapping[Precision, Sequence[Sensitivity]]
+    floats: bool = True
+
+    @staticmethod
+    def of(costs: Costs, found: Sequence[Sensitivity] = ()) -> Dial:
+        """For one candidate."""
+        precision = next((group.precision for group in costs.movable), FLOAT)
+        return Dial({precision: costs}, {precision: found})
+
+    @property
+    def first(self) -> Costs:
+        """Of the preferred precision."""
+        return next(iter(self.tables.values()))
 
     @property
     def per_element(self) -> float:
         """Microseconds to convert one number."""
-        return _MICRO * self.costs.per_element
+        return _MICRO * self.first.per_element
+
+    @property
+    def groups(self) -> dict[str, dict[Precision, Group]]:
+        """The groups that may be float, by name, in each precision that they may have."""
+        found: dict[str, dict[Precision, Group]] = {}
+        for precision, costs in self.tables.items():
+            for group in costs.movable:
+                found.setdefault(group.name, {})[precision] = group
+        return found
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """What passes between the groups of any precision."""
+        owners = {n: name for name, forms in self.groups.items() for group in forms.values() for n in group.prepared}
+        return between(self.first.values, owners)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """(a, b): if a is float, b must be float too."""
+        return tuple(dict.fromkeys(pair for costs in self.tables.values() for pair in costs.pairs))
+
+    def harm(self, name: str) -> dict[Precision, Sensitivity]:
+        """What was measured of a group."""
+        return {p: one for p, found in self.found.items() for one in found if one.group.name == name}
 
     def choices(self) -> dict[str, dict[str, Option]]:
         """What the solver chooses from; cost in microseconds."""
-        harm = {one.group.name: one.alone.total for one in self.found}
+        harm = {(p, one.group.name): one.alone.total for p, found in self.found.items() for one in found}
         finite = [value for value in harm.values() if math.isfinite(value)]
         ruined = 1e6 * max([1.0, *finite])
-        return {
-            group.name: {
-                group.precision: Option(
-                    _MICRO * self.costs.quantized[group.name].seconds,
-                    min(harm.get(group.name, 0.0), ruined),
-                ),
-                FLOAT: Option(_MICRO * self.costs.floating[group.name].seconds),
+        choices: dict[str, dict[str, Option]] = {}
+        for name, forms in self.groups.items():
+            fixed = self.fixed(forms)
+            choices[name] = {
+                p: Option(
+                    _MICRO * self.tables[p].quantized[name].seconds,
+                    min(harm.get((p, name), 0.0), ruined),
+                    p if group.passes else FLOAT,
+                )
+                for p, group in forms.items()
+                if fixed in ("", p)
             }
-            for group in self.costs.movable
-        }
+            if self.floats and not fixed:
+                choices[name][FLOAT] = Option(self.float_microseconds(name))
+        return choices
+
+    def fixed(self, forms: Mapping[Precision, Group]) -> Precision:
+        """The precision that the preferred table itself gives a group in place of its own; empty where it does not."""
+        first = next(iter(self.tables))
+        wished = forms[first].precision if first in forms else first
+        return wished if wished != first and wished in forms else ""
 
     def at(self, budget: float) -> Proposal | None:
         """The fastest plan under a budget; None where there is none."""
         choices = self.choices()
-        chosen = solve(choices, self.costs.values, self.costs.pairs, per_element=self.per_element, budget=budget)
-        if chosen is None:
-            return None
-        result = predicted(choices, chosen, self.costs.values, self.per_element)
-        floats = frozenset(name for name, option in chosen.items() if option == FLOAT)
-        return Proposal(floats, budget, result.cost, result.damage)
+        chosen = solve(choices, self.values, self.pairs, per_element=self.per_element, budget=budget)
+        return None if chosen is None else self.proposal(chosen, budget)
 
-    def float_microseconds(self) -> float:
-        """Predicted time of the groups with all of them float."""
-        return sum(_MICRO * self.costs.floating[group.name].seconds for group in self.costs.movable)
+    def proposal(self, chosen: Mapping[str, str], budget: float) -> Proposal:
+        """A choice for every group with what is predicted of it."""
+        result = predicted(self.choices(), chosen, self.values, self.per_element)
+        return Proposal(tuple(chosen.items()), budget, result.cost, result.damage)
+
+    def float_microseconds(self, name: str) -> float:
+        """Predicted time of a group in float."""
+        costs = next(costs for costs in self.tables.values() if name in costs.floating)
+        return _MICRO * costs.floating[name].seconds
 
 
 def explore(
@@ -95,6 +154,7 @@ def explore(
     *,
     rounds: int,
     expired: Callable[[], bool] = lambda: False,
+    known: Sequence[Chosen] = (),
 ) -> list[Proposal]:
     """Turns the dial.
 
@@ -103,26 +163,32 @@ def explore(
         keeps: makes and evaluates the candidate of a proposal; whether it keeps the contract, None if there is none.
         rounds: evaluations at most.
         expired: whether the time is up.
+        known: what was evaluated before and does not keep the contract.
 
     Returns:
         The proposals that were evaluated, in order.
     """
     first = dial.at(math.inf)
-    if first is None or first.damage <= 0:
+    free = any(len(options) > 1 for options in dial.choices().values())
+    if first is None or first.damage <= 0 or not free:
         return []
-    nothing = frozenset(group.name for group in dial.costs.movable)
-    tried: dict[frozenset[str], bool | None] = {nothing: True}
+    tried: dict[Chosen, bool | None] = dict.fromkeys(known, False)
+    tried[tuple((name, FLOAT) for name in dial.groups)] = True
     done: list[Proposal] = []
     low, high = 0.0, first.damage
     budget = high
     while len(done) < rounds and not expired():
         proposal = dial.at(budget)
-        if proposal is None:
-            break
-        if proposal.floats not in tried:
-            tried[proposal.floats] = keeps(proposal)
+        if proposal is None:  # a target without float: somewhere above is the least harm that can be done
+            low = max(low, budget)
+            if high / low < 1 + 1e-3:
+                break
+            budget = math.sqrt(low * high)
+            continue
+        if proposal.chosen not in tried:
+            tried[proposal.chosen] = keeps(proposal)
             done.append(proposal)
-        if tried[proposal.floats]:
+        if tried[proposal.chosen]:
             low = max(low, budget)
         else:
             high = min(high, proposal.damage if 0 < proposal.damage < budget else budget)
@@ -136,18 +202,36 @@ def explore(
     return done
 
 
-def reasons(dial: Dial, proposal: Proposal) -> Mapping[str, str]:
-    """Why each node of the prepared graph that a proposal leaves float is so."""
-    harm = {one.group.name: one for one in dial.found}
-    said: dict[str, str] = {}
-    for group in dial.costs.movable:
-        if group.name not in proposal.floats:
-            continue
-        pays = dial.costs.quantized[group.name].seconds < dial.costs.floating[group.name].seconds
-        one, times = harm.get(group.name), dial.costs.said(group.name)
-        if one is None or not pays:
-            why = f"does not pay in {group.precision} ({times})"
+def placements(dial: Dial, proposal: Proposal) -> dict[str, NodePlan]:
+    """Where a proposal puts each node of the prepared graph, with the reason; the preferred precision needs none."""
+    several, groups = len(dial.tables) > 1, dial.groups
+    put: dict[str, NodePlan] = {}
+    for name, option in proposal.chosen:
+        forms = groups[name]
+        first = next(iter(forms))
+        if option == FLOAT:
+            where = NodePlan(FLOAT, "placement", why_float(dial, name, first))
+        elif several:
+            why = "" if option in (first, dial.fixed(forms)) else why_other(dial, name, first, option)
+            where = NodePlan(option, "placement", why)
         else:
-            why = f"harms the outputs (alone {one.alone.sqnr_db:.1f} dB) more than it saves ({times})"
-        said.update(dict.fromkeys(group.prepared, why))
-    return said
+            continue
+        put.update(dict.fromkeys((node for group in forms.values() for node in group.prepared), where))
+    return put
+
+
+def why_float(dial: Dial, name: str, precision: Precision) -> str:
+    """Why a group is float and not in its preferred precision."""
+    costs, one = dial.tables[precision], dial.harm(name).get(precision)
+    pays, times = costs.quantized[name].seconds < costs.floating[name].seconds, costs.said(name)
+    if one is None or not pays:
+        return f"does not pay in {precision} ({times})"
+    return f"harms the outputs (alone {one.alone.sqnr_db:.1f} dB) more than it saves ({times})"
+
+
+def why_other(dial: Dial, name: str, first: Precision, option: Precision) -> str:
+    """Why a group is in another precision than the preferred one of those that it may have."""
+    harm = dial.harm(name)
+    said = [f"alone {harm[p].alone.sqnr_db:.1f} dB in {p}" for p in (option, first) if p in harm]
+    said += [f"{dial.tables[option].said(name)}; {dial.tables[first].said(name)} with {first}"]
+    return f"{option} in place of {first}: {', '.join(said)}"

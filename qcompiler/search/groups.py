@@ -5,18 +5,20 @@
     a node, and the reader that the float model computes it in
 
 Groups are the connected components of these relations. They are named by nodes of the prepared graph, since those are
-what a new plan is drawn from. A group that only moves codes (MaxPool, Reshape, ...) stores its result with the encoding
-of what it reads, so it does no harm of its own; if what it reads is float, it had better be float, too.
+what a new plan is drawn from. Where a group may be in one of several precisions, its groups in each of them are one
+group wherever they overlap (`aligned`). A group that only moves codes (MaxPool, Reshape, ...) stores its result with
+the encoding of what it reads, so it does no harm of its own; if what it reads is float, it had better be float, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from qcompiler import ir
 from qcompiler.quant import QuantPlan, Site
 from qcompiler.search.candidates import Candidate
+from qcompiler.search.owners import owner_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Group:
         prepared: the nodes of the prepared graph that it computes, empty if the target's rewrites alone made it.
         results: tensors of the planned graph that it hands on.
         moves: it only moves codes.
+        passes: values come in or go out quantized; where not, its weights are, or it quantizes as it runs.
     """
 
     name: str
@@ -40,15 +43,22 @@ class Group:
     prepared: tuple[str, ...]
     results: tuple[str, ...]
     moves: bool
+    passes: bool = True
 
 
-def groups_of(prepared: ir.Model, candidate: Candidate, fused: Mapping[str, str] | None = None) -> tuple[Group, ...]:
+def groups_of(
+    prepared: ir.Model,
+    candidate: Candidate,
+    fused: Mapping[str, str] | None = None,
+    together: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Group, ...]:
     """The groups of a candidate, in the order of its graph.
 
     Args:
         prepared: the float graph that the candidate was drawn from.
         candidate: with its planned graph.
         fused: for nodes of `prepared`, the node that ONNX Runtime computes them in (`costs.fused`).
+        together: nodes of `prepared` that are of one group besides, by what that is called.
     """
     import networkx as nx
 
@@ -58,6 +68,8 @@ def groups_of(prepared: ir.Model, candidate: Candidate, fused: Mapping[str, str]
     related = nx.Graph()
     related.add_nodes_from(("planned", node.name) for node in quantized)
     related.add_edges_from((("prepared", name), ("prepared", reader)) for name, reader in (fused or {}).items())
+    for names in (together or {}).values():
+        related.add_edges_from((("prepared", names[0]), ("prepared", name)) for name in names[1:])
     for node in quantized:
         if owners[node.name]:
             related.add_edge(("planned", node.name), ("prepared", owners[node.name]))
@@ -67,13 +79,28 @@ def groups_of(prepared: ir.Model, candidate: Candidate, fused: Mapping[str, str]
     place = {node.name: number for number, node in enumerate(planned.nodes)}
     before = {node.name: number for number, node in enumerate(prepared.nodes)}
     nodes = {node.name: node for node in [*prepared.nodes, *planned.nodes]}
+    called = {node: name for name, names in (together or {}).items() for node in names}
     found = []
     for component in nx.connected_components(related):
         inside = sorted((name for kind, name in component if kind == "planned"), key=place.__getitem__)
         origin = sorted((name for kind, name in component if kind == "prepared"), key=before.__getitem__)
         if inside:
-            found.append(_group(inside, origin, nodes, plan))
+            group = _group(inside, origin, nodes, plan)
+            found.append(replace(group, name=called.get(next(iter(origin), ""), group.name)))
     return tuple(sorted(found, key=lambda group: place[group.planned[0]]))
+
+
+def aligned(every: Iterable[Sequence[Group]]) -> dict[str, tuple[str, ...]]:
+    """Nodes of the prepared graph that belong together in any of several candidates, for `groups_of` of each."""
+    import networkx as nx
+
+    related, called = nx.Graph(), dict[str, str]()
+    for groups in every:
+        for group in groups:
+            related.add_edges_from((group.prepared[0], name) for name in group.prepared)
+            called.update({name: called.get(name, group.name) for name in group.prepared})
+    parts = [sorted(names) for names in nx.connected_components(related)]
+    return {called[names[0]]: tuple(names) for names in parts}
 
 
 def _absorbed(node: ir.Node, plan: QuantPlan, related: object) -> list[str]:
@@ -109,27 +136,22 @@ def _group(inside: Sequence[str], origin: Sequence[str], nodes: Mapping[str, ir.
     first = next((name for name in inside if name in set(origin)), origin[0] if origin else inside[0])
     return Group(
         first, nodes[first].op, plan.nodes[inside[0]].precision, tuple(inside), tuple(origin),
-        tuple(tensor.name for tensor in results), moves,
+        tuple(tensor.name for tensor in results), moves, _passes([nodes[name] for name in inside], plan),
     )  # fmt: skip
 
 
-def owner_of(prepared: ir.Model, planned: ir.Model) -> dict[str, str]:
-    """For each node of the planned graph the node of the prepared graph that it works for; "" where there is none.
-
-    A node of the same name is its own owner. Another one works for whoever computes, in the prepared graph, the first
-    known tensor downstream of it.
-    """
-    makers = {tensor.name: node.name for node in prepared.nodes for tensor in node.outputs if tensor.name}
-    known = {node.name for node in prepared.nodes}
-    owners: dict[str, str] = {}
-    for node in reversed(planned.nodes):
-        if node.name in known:
-            owners[node.name] = node.name
-            continue
-        made = [makers[tensor.name] for tensor in node.outputs if tensor.name in makers]
-        downstream = [owners[user.name] for tensor in node.outputs for user in tensor.outputs if user.name in owners]
-        owners[node.name] = next(iter([*made, *downstream]), "")
-    return owners
+def _passes(nodes: Sequence[ir.Node], plan: QuantPlan) -> bool:
+    """Whether any of some nodes reads or stores a value that is computed in a fixed grid."""
+    values = [
+        site
+        for node in nodes
+        for site in (
+            *(Site(t.name) for t in [*node.inputs, *node.outputs] if not isinstance(t, ir.Constant)),
+            *(Site(t.name, node.name, i) for i, t in enumerate(node.inputs) if not isinstance(t, ir.Constant)),
+        )
+    ]
+    choices = [plan.sites[site].choice for site in values if site in plan.sites]
+    return any(choice is not None and not choice.dynamic for choice in choices)
 
 
 def moved_with(groups: Sequence[Group], planned: ir.Model) -> list[tuple[str, str]]:

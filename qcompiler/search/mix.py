@@ -2,7 +2,9 @@
 
 Runs after the candidates of the table were judged. The fastest of those that were broken or set aside is taken apart:
 the harm of each group (`sensitivity`), its times in both precisions (`costs`), and proposals between all float and all
-quantized (`explore`), each made and evaluated like any other candidate. What was learnt is kept as evidence, for the
+quantized (`explore`), each made and evaluated like any other candidate. Where `mixed` is among the precisions tried and
+the target takes several side by side (`TargetSpec.beside`), each group has all of them to choose from, and the model is
+quantized in each of them for that. What was learnt is kept as evidence, for the
 report and for `qcompile explain`.
 
 Where a contract was asked for and the samples are enough to prove it at all, a candidate must be proven to keep it, and
@@ -12,6 +14,7 @@ one that is undecided is taken apart like a broken one. Where they are too few, 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,15 +24,18 @@ import numpy.typing as npt
 
 from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.loss import provable
+from qcompiler.quant import NodePlan, Precision, QuantPlan
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.contest import Contract, contest
-from qcompiler.search.costs import Costs, from_file, modelled, sized
+from qcompiler.search.costs import Costs, from_file, modelled
 from qcompiler.search.evaluations import Evaluations
-from qcompiler.search.explore import Dial, Proposal, explore, reasons
+from qcompiler.search.explore import Dial, Proposal, explore, placements
+from qcompiler.search.groups import aligned
 from qcompiler.search.judge import Verdicts, judged_of
+from qcompiler.search.objectives import sized
 from qcompiler.search.promise import Judged, Promise, breakage, set_aside, verdict
-from qcompiler.search.ranking import Ranked, ranked
+from qcompiler.search.ranking import Ranked, ranked_each
 from qcompiler.search.remembered import remembered
 from qcompiler.search.served import Served
 from qcompiler.search.solver import FLOAT
@@ -39,6 +45,8 @@ ROUNDS: Mapping[str, int] = {"fast": 0, "balanced": 8, "best": 24}
 """Candidates that are evaluated at most, by preset."""
 SAMPLES = 64
 FINALISTS = 3
+MIXED = "mixed"
+HALF = 16
 FASTER = 1.02
 """A candidate is worth taking apart if it is so much faster than what would be shipped."""
 
@@ -64,6 +72,7 @@ class Evidence:
 
     Attributes:
         base: precision of the candidate that was taken apart.
+        options: the precisions that its groups had to choose from, besides float; the first is preferred.
         why: what spoke against it.
         groups: its groups, most harmful first.
         steps: the proposals in the order of their evaluation.
@@ -72,6 +81,7 @@ class Evidence:
     """
 
     base: str
+    options: tuple[str, ...]
     why: str
     groups: tuple[Ranked, ...]
     steps: tuple[Step, ...]
@@ -93,6 +103,7 @@ class Mixer:
         latency: file of times from a device.
         smallest: the size of the weights is to be least, not the time.
         every: hand on every candidate that was evaluated, not the best alone.
+        wished: the precisions that the compile tries.
     """
 
     attempts: Attempts
@@ -105,6 +116,7 @@ class Mixer:
     latency: Path | None = None
     smallest: bool = False
     every: bool = False
+    wished: Sequence[Precision] = ()
     _steps: list[Step] = field(default_factory=list)
 
     def mix(self, candidates: Sequence[Candidate], verdicts: Verdicts) -> tuple[list[Candidate], Evidence | None]:
@@ -112,17 +124,24 @@ class Mixer:
         tries = sum(candidate.precision != "float" for candidate in candidates) + self.rounds
         strict = replace(self.contract, tries=tries)
         proof = verdicts.promise.stated and provable_in(verdicts, strict)
-        index = worth(candidates, verdicts, proof=proof)
+        index, asked = worth(candidates, verdicts, proof=proof), None
+        if index is None and tuple(self.wished) == (MIXED,):
+            index = asked = next((i for i, candidate in enumerate(candidates) if candidate.precision == MIXED), None)
         if index is None or not self.rounds or self.attempts.means.deadline.passed:
             return [], None
         base, tell = whole(candidates, candidates[index]), self.attempts.tell
+        bases = self._bases(base)
+        tables = self._tables(bases)
+        own, best = self._own(base, bases, tables), Dial(tables, {}, self._floats).at(math.inf)
+        if asked is not None and (best is None or own.microseconds <= FASTER * best.microseconds):
+            return [], None  # it holds, and leaves nothing to gain by what is predicted
         source = self.attempts.source or self.evaluations.source
-        costs = self._costs(base)
         found = remembered(
-            self.attempts.means.journal, base, costs.movable, list(itertools.islice(source, SAMPLES)), self.config,
-            self.attempts.memory, lambda done, total: tell("sensitivity", done, total),
+            self.attempts.means.journal, {p: (bases[p], tables[p].movable) for p in bases},
+            list(itertools.islice(source, SAMPLES)), self.config, self.attempts.memory,
+            lambda done, total: tell("sensitivity", done, total),
         )  # fmt: skip
-        dial, made = Dial(costs, found), list[tuple[Proposal, bool, Candidate]]()
+        dial, made = Dial(tables, found, self._floats), list[tuple[Proposal, bool, Candidate]]()
 
         def keeps(proposal: Proposal) -> bool | None:
             tell("search", len(self._steps), self.rounds)
@@ -139,38 +158,89 @@ class Mixer:
             return kept
 
         deadline = self.attempts.means.deadline
-        explore(dial, keeps, rounds=self.rounds, expired=lambda: deadline.passed)
+        explore(
+            dial,
+            keeps,
+            rounds=self.rounds,
+            expired=lambda: deadline.passed,
+            known=() if asked is not None else (own.chosen,),
+        )
         why = verdicts.choice.reasons[index]
         samples = min(SAMPLES, getattr(source, "count", None) or SAMPLES)
-        lines = ranked(found, costs)
-        return self._finalists(made), Evidence(base.precision, why, lines, tuple(self._steps), costs.source, samples)
+        evidence = Evidence(
+            base.precision, tuple(tables), why, ranked_each(found, tables), tuple(self._steps), dial.first.source,
+            samples,
+        )  # fmt: skip
+        return self._finalists(made), evidence
 
     def _finalists(self, made: Sequence[tuple[Proposal, bool, Candidate]]) -> list[Candidate]:
         """What is worth being timed: of those that keep the contract the cheapest by prediction, cheapest first."""
-        if self.every:
-            return [candidate for _, _, candidate in made]
         kept = sorted((entry for entry in made if entry[1]), key=lambda entry: entry[0].microseconds)
+        if self.every:
+            return [candidate for _, _, candidate in (*kept, *(entry for entry in made if not entry[1]))]
         return [candidate for _, _, candidate in kept[:FINALISTS]]
 
-    def _costs(self, base: Candidate) -> Costs:
+    @property
+    def _floats(self) -> bool:
+        """Whether the target computes float beside what is quantized."""
+        return self.attempts.drafter.backend.spec.float_beside
+
+    def _bases(self, base: Candidate) -> dict[Precision, Candidate]:
+        """The model quantized in every precision that its groups may have: in that of `base` alone, or in several."""
+        drafter, spec = self.attempts.drafter, self.attempts.drafter.backend.spec
+        if MIXED not in self.wished or base.precision not in (MIXED, *spec.beside):
+            return {base.precision: base}
+        found: dict[Precision, Candidate] = {}
+        for precision, rules in spec.beside.items():
+            if precision == base.precision and spec.schemes.get(precision) == rules:
+                found[precision] = base
+                continue
+            put = NodePlan(precision, "placement", "")
+            using = replace(drafter, placed={**{node.name: put for node in drafter.prepared.nodes}, **drafter.placed})
+            draft = using.draft(MIXED)
+            if draft.quantizes:
+                found[precision] = self.attempts.plain(using, draft)
+        return found if len(found) > 1 else {base.precision: base}
+
+    def _tables(self, bases: Mapping[Precision, Candidate]) -> dict[Precision, Costs]:
+        """What the groups cost in each precision; groups of several that overlap are one in all of them."""
+        tables = {precision: self._costs(base) for precision, base in bases.items()}
+        if len(tables) == 1:
+            return tables
+        together = aligned(costs.movable for costs in tables.values())
+        return {precision: self._costs(base, together) for precision, base in bases.items()}
+
+    def _costs(self, base: Candidate, together: Mapping[str, Sequence[str]] | None = None) -> Costs:
         """Measured, or modelled where nothing is timed: then the same inputs give the same plan anywhere."""
         drafter = self.attempts.drafter
         if self.attempts.feeds:
-            found = self.attempts.profiled(base)
+            found = self.attempts.profiled(base, together)
         else:
-            found = modelled(drafter.prepared, base, self.feed, drafter.backend.spec.roofline or twice_as_fast(base))
+            roofline = drafter.backend.spec.roofline or presumed(base)
+            found = modelled(drafter.prepared, base, self.feed, roofline, together)
         found = found if self.latency is None else from_file(found, self.latency)
-        return sized(found, base) if self.smallest else found
+        return sized(found, drafter.prepared, base) if self.smallest else found
+
+    def _own(
+        self, base: Candidate, bases: Mapping[Precision, Candidate], tables: Mapping[Precision, Costs]
+    ) -> Proposal:
+        """What the candidate that is taken apart gives each group, as if it had been proposed."""
+        dial = Dial(tables, {}, self._floats)
+        options, chosen = dial.choices(), dict[str, str]()
+        for name, forms in dial.groups.items():
+            fitting = (p for p, group in forms.items() if alike(base.plan, bases[p].plan, group.planned))
+            chosen[name] = next((p for p in fitting if p in options[name]), next(reversed(options[name])))
+        return dial.proposal(chosen, math.inf)
 
     def _candidate(self, base: Candidate, dial: Dial, proposal: Proposal) -> Candidate | None:
         """The candidate of a proposal, made anew from the prepared graph; None where nothing is left quantized."""
         drafter = self.attempts.drafter
-        placed = reasons(dial, proposal)
-        drafter = replace(drafter, placed={**drafter.placed, **placed})
-        draft = drafter.draft(base.precision)
+        placed = placements(dial, proposal)
+        drafter = replace(drafter, placed={**placed, **drafter.placed})
+        draft = drafter.draft(base.precision if len(dial.tables) == 1 else MIXED)
         if not draft.quantizes:
             return None
-        return replace(self.attempts.numbered(drafter, draft), placed=len(placed))
+        return replace(self.attempts.numbered(drafter, draft), placed=placed)
 
     def _judged(self, candidate: Candidate, contract: Contract) -> Judged:
         running = {"it": Served.of(candidate.runs, self.config)}
@@ -232,10 +302,20 @@ def whole(candidates: Sequence[Candidate], chosen: Candidate) -> Candidate:
     return next(c for c in candidates if c.precision == chosen.precision and (not c.placed or c is chosen))
 
 
-def twice_as_fast(base: Candidate) -> Roofline:
-    """A target of which nothing is known: quantized values are half as long and multiplied twice as fast."""
-    stored = [site.choice for _, site in base.plan.quantized() if site.choice is not None and site.derived is None]
-    least = min((spec.qtype.bits for spec in stored), default=8)
-    bits = {**{plan.precision: least for plan in base.plan.nodes.values()}, FLOAT: 16}
-    rates = {**dict.fromkeys(bits, 2e12), FLOAT: 1e12}
-    return Roofline(rates, 1e11, bits, "quantized operators counted as twice as fast")
+def alike(plan: QuantPlan, other: QuantPlan, nodes: Sequence[str]) -> bool:
+    """Whether two plans compute some nodes in the same precision."""
+    return all(name in plan.nodes and plan.nodes[name].precision == other.nodes[name].precision for name in nodes)
+
+
+def presumed(base: Candidate) -> Roofline:
+    """A target of which nothing is known: an operator takes the time of the bits of its operands, mean of both."""
+    constants = {constant.name for constant in base.planned.constants()}
+    chosen = [(site, d.choice) for site, d in base.plan.quantized() if d.choice is not None and d.derived is None]
+    values = [spec for site, spec in chosen if site.tensor not in constants]
+    read = max((spec.qtype.bits for spec in values), default=HALF)
+    kept = max((spec.qtype.bits for spec in values if not spec.dynamic), default=HALF)
+    weights = max((spec.qtype.bits for site, spec in chosen if site.tensor in constants), default=HALF)
+    names = {plan.precision for plan in base.plan.nodes.values()} - {FLOAT}
+    rates = {**dict.fromkeys(names, 2 * HALF / (read + weights) * 1e12), FLOAT: 1e12}
+    said = "operators counted as fast as their operands have few bits"
+    return Roofline(rates, 1e11, {**dict.fromkeys(names, kept), FLOAT: HALF}, said)

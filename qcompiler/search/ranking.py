@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from qcompiler.errors import UsageError
+from qcompiler.quant import Precision
 from qcompiler.search.costs import Costs
 from qcompiler.search.groups import Group
 from qcompiler.search.sensitivity import Sensitivity
@@ -96,6 +97,18 @@ def ranked(found: Sequence[Sensitivity], costs: Costs | None, measure: str = "sq
         what = "the model has no class scores" if measure == "kl" else "there is no metric with a mean of scores"
         raise UsageError(f"cannot rank by {measure!r}: {what}", where="--by", hint="sqnr always works")
     return tuple(sorted(lines, key=harm, reverse=True))
+
+
+def ranked_each(
+    found: Mapping[Precision, Sequence[Sensitivity]], tables: Mapping[Precision, Costs]
+) -> tuple[Ranked, ...]:
+    """A line for each group in each precision that it may have, most harmful first."""
+    lines = [
+        line if len(tables) == 1 else replace(line, precision=precision)
+        for precision, costs in tables.items()
+        for line in ranked(found[precision], costs)
+    ]
+    return tuple(sorted(lines, key=lambda line: line.damage, reverse=True))
 
 
 def _line(one: Sensitivity, costs: Costs | None) -> Ranked:

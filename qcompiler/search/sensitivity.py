@@ -5,7 +5,8 @@
 
 Only what depends on the group is run: the values on the border of that part are computed once for each sample and
 kept, as many samples at a time as the memory allows. So N groups cost N parts of a run, not N runs, and memory does
-not grow with the samples. Noise powers of different groups add up where errors are small and unrelated; `alone` is what
+not grow with the samples. Groups of several candidates of one graph (one for each precision, say) share those values,
+too. Noise powers of different groups add up where errors are small and unrelated; `alone` is what
 the solver adds, and whole candidates are evaluated afterwards, since the sum may misjudge.
 
 Sources: Wu et al., "Integer Quantization for Deep Learning Inference" (2020), section 6.1 (one layer at a time); Pandey
@@ -19,6 +20,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from qcompiler import ir
 from qcompiler.analysis import Payload, Runner, SessionConfig
@@ -66,9 +68,23 @@ class _Part:
     own: frozenset[str]
 
 
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A group of one candidate: what there is to measure."""
+
+    candidate: Candidate
+    group: Group
+
+
 def sensitivities(
-    candidate: Candidate,
-    groups: Sequence[Group],
+    candidate: Candidate, groups: Sequence[Group], source: Iterable[Sample], **options: Any
+) -> tuple[Sensitivity, ...]:
+    """Measures the groups of one candidate, in order; options as for `swept`."""
+    return swept([Case(candidate, group) for group in groups], source, **options)
+
+
+def swept(
+    cases: Sequence[Case],
     source: Iterable[Sample],
     *,
     samples: int = 64,
@@ -79,11 +95,10 @@ def sensitivities(
     metric: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[Sensitivity, ...]:
-    """Measures every group, in order.
+    """Measures every case, in order.
 
     Args:
-        candidate: a quantized model with its plan; its graph is the reference in float.
-        groups: of the candidate.
+        cases: groups of quantized models with their plans; the graph of each is its reference in float.
         source: samples; the first `samples` of them are used.
         memory: bytes that kept values may take at once, about.
         config: session settings.
@@ -96,24 +111,36 @@ def sensitivities(
         DataError: there are no samples, or the model cannot run on one.
     """
     config = config or SessionConfig()
-    asked = Asked(metric, loss)
-    alone = _Direction(candidate, groups, config, asked, quantized=False)
-    rest = _Direction(candidate, groups, config, asked, quantized=True) if without else None
-    directions = [direction for direction in (alone, rest) if direction is not None]
-    for number, direction in enumerate(directions):
-        total = len(groups) * len(directions)
-        done = number * len(groups)
-        direction.run(itertools.islice(iter(source), samples), memory, _shifted(progress, done, total))
+    asked, done, total = Asked(metric, loss), 0, len(cases) * (2 if without else 1)
+    alone, rest = dict[Case, Tally](), dict[Case, Tally]()
+    for quantized in (False, True) if without else (False,):
+        for together in _alike(cases, whole=quantized):
+            direction = _Direction(together, config, asked, quantized=quantized)
+            direction.run(itertools.islice(iter(source), samples), memory, _shifted(progress, done, total))
+            (rest if quantized else alone).update(direction.tallies)
+            done += len(together)
     return tuple(
         Sensitivity(
-            group,
-            alone.tallies[group.name].damage(),
-            None if rest is None else rest.tallies[group.name].damage(),
-            alone.tallies[group.name].local.db,
-            0.0 if loss and group.moves else alone.tallies[group.name].loss(asked),
+            case.group,
+            alone[case].damage(),
+            rest[case].damage() if without else None,
+            alone[case].local.db,
+            0.0 if loss and case.group.moves else alone[case].loss(asked),
         )
-        for group in groups
+        for case in cases
     )
+
+
+def _alike(cases: Sequence[Case], *, whole: bool) -> list[list[Case]]:
+    """Cases whose parts start from the same values: those of one graph, or of one candidate."""
+    found: dict[object, list[Case]] = {}
+    digests: dict[int, str] = {}
+    for case in cases:
+        key = id(case.candidate)
+        if not whole and key not in digests:
+            digests[key] = Payload.of(case.candidate.planned).digest
+        found.setdefault(key if whole else digests[key], []).append(case)
+    return list(found.values())
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:
@@ -124,42 +151,42 @@ def _shifted(progress: Progress | None, before: int, total: int) -> Callable[[in
 class _Direction:
     """Runs the parts of all groups from one kind of prefix: the float graph, or the quantized one."""
 
-    candidate: Candidate
-    groups: Sequence[Group]
+    cases: Sequence[Case]
     config: SessionConfig
     asked: Asked
     quantized: bool
-    tallies: dict[str, Tally] = field(init=False)
+    tallies: dict[Case, Tally] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tallies = {group.name: Tally() for group in self.groups}
-        self._cutter = ir.Cutter(self.candidate.planned)
-        self._every = frozenset(name for group in self.groups for name in group.planned)
+        self.tallies = {case: Tally() for case in self.cases}
+        self._cutter = ir.Cutter(self.cases[0].candidate.planned)
+        self._every = frozenset(name for case in self.cases for name in case.group.planned)
 
     def run(self, source: Iterable[Sample], memory: int, progress: Callable[[int], None]) -> None:
         """Fills the tallies."""
-        active = [group for group in self.groups if self.quantized or not group.moves]
-        parts = {group.name: self._part(group) for group in active}
+        active = [case for case in self.cases if self.quantized or not case.group.moves]
+        parts = {case: self._part(case) for case in active}
         needed = dict.fromkeys(name for part in parts.values() for name in (*part.inputs, *sorted(part.own)))
-        prefix = _Prefix(self.candidate, tuple(needed), self.config, self.asked, quantized=self.quantized)
+        candidate = self.cases[0].candidate
+        prefix = _Prefix(candidate, tuple(needed), self.config, self.asked, quantized=self.quantized)
         for chunk in prefix.chunks(source, memory):
-            for number, group in enumerate(active):
-                part = parts[group.name]
+            for number, case in enumerate(active):
+                part = parts[case]
                 runner = Runner(Payload.of(part.model, apart=True), self.config)
                 for kept in chunk:
                     found = runner.run({name: kept.values[name] for name in part.inputs}, sample=kept.sample.name)
-                    self.tallies[group.name].add(found, kept, part.own, self.asked)
-                progress(number + 1 + len(self.groups) - len(active))
+                    self.tallies[case].add(found, kept, part.own, self.asked)
+                progress(number + 1 + len(self.cases) - len(active))
 
-    def _part(self, group: Group) -> _Part:
+    def _part(self, case: Case) -> _Part:
         """The part of one group with its plan; the whole graph where it cannot be cut."""
-        planned, keep = self.candidate.planned, self._every - set(group.planned)
-        own = () if self.quantized else group.results
+        group, planned = case.group, self.cases[0].candidate.planned
+        keep, own = self._every - set(group.planned), () if self.quantized else group.results
         try:
             part, inputs = self._cutter.downstream(set(group.planned), own)
         except PassError:
             part, inputs = planned.copy(), tuple(tensor.name for tensor in planned.inputs)
-        plan = restricted(part, self.candidate.plan, keep if self.quantized else set(group.planned))
+        plan = restricted(part, case.candidate.plan, keep if self.quantized else set(group.planned))
         outputs = {tensor.name for tensor in planned.outputs}
         Pipeline().graph(part, [Materialise(plan), EliminateDead()])
         shown = frozenset(tensor.name for tensor in part.outputs) - outputs

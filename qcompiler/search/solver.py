@@ -1,15 +1,17 @@
 """Which option each group of nodes gets: an integer program, solved exactly.
 
-    minimise   sum_g cost[g, o(g)]  +  sum_v cost[v] * (some reader of v has another option than its producer)
+    minimise   sum_g cost[g, o(g)]  +  sum_v cost[v] * (some reader of v wants another form than its producer gives)
     so that    sum_g damage[g, o(g)] <= budget
                o(a) is float  =>  o(b) is float,   for pairs (a, b) that the target wants so
 
 with one binary variable x[g, o] for each group and option (sum_o x[g, o] = 1), and for each value a variable
-c[v] >= x[p, o] - x[r, o] for its producer p, every reader r and every option o: a value is converted once, whatever
-the number of its readers. Costs are seconds, bytes or bits; damages add up (noise powers do, where errors are small
-and unrelated). Without a budget and with two options this is a minimum cut.
+c[v] >= sum_o x[p, o] - sum_o x[r, o] for its producer p, every reader r and every form, o running over the options
+that have their values in that form: a value is converted once, whatever the number of its readers. Options that leave
+values float (few bits for weights alone) convert none. Costs are seconds, bytes or bits; damages add up (noise powers
+do, where errors are small and unrelated). Without a budget and with two options this is a minimum cut.
 
-Solved by HiGHS through `scipy.optimize.milp`; equal costs are broken in favour of the earlier option of each group.
+Solved by HiGHS through `scipy.optimize.milp`. Of the cheapest choices it is one of the least harmful, found by a second
+program (`_gentlest`), and equal ones are broken in favour of the earlier option of each group.
 Source: the integer program of HAWQ-V3 (Yao et al., ICML 2021, section 3.3), with conversions as costs of their own.
 """
 
@@ -17,14 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler.errors import InternalError
 
 FLOAT = "float"
 # Share of the largest cost by which a later option is made dearer, so that ties are decided.
 _TIE = 1e-9
+# How much dearer, as a share of the largest cost, a gentler choice may be: what the solver cannot tell apart.
+_SLACK = 1e-7
+
+Array = npt.NDArray[Any]
+Row = tuple[dict[int, float], float, float]
+"""Factors by variable, and the bounds of the sum."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Option:
-    """What one choice for one group costs, and what harm it does; any units."""
+    """What one choice for one group costs, and what harm it does, any units; in what form its values are.
+
+    An empty form is one of its own, named as the option is.
+    """
 
     cost: float
     damage: float = 0.0
+    form: str = ""
 
 
 def solve(
@@ -70,9 +84,6 @@ def solve(
     Returns:
         The option of each group; None where no choice keeps the budget.
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import coo_array
-
     variables = {(group, option): i for i, (group, option) in enumerate(_keys(choices))}
     if not variables:
         return {}
@@ -80,10 +91,10 @@ def solve(
     count = len(variables) + len(crossings)
     costs = np.array([choices[g][o].cost for g, o in variables] + [v.elements * per_element for v in crossings])
     scale = max(float(np.abs(costs).max()), np.finfo(np.float64).tiny)
-    costs = costs / scale
-    costs[: len(variables)] += [_TIE * list(choices[g]).index(o) for g, o in variables]
+    costs, ties = costs / scale, np.zeros(count)
+    ties[: len(variables)] = [_TIE * list(choices[g]).index(o) for g, o in variables]
 
-    rows: list[tuple[dict[int, float], float, float]] = []
+    rows: list[Row] = []
     for group, options in choices.items():
         rows.append(({variables[group, option]: 1.0 for option in options}, 1.0, 1.0))
     if np.isfinite(budget):
@@ -92,12 +103,13 @@ def solve(
         rows.append(({i: damage / most for i, damage in harm.items()}, -np.inf, budget / most))
     for number, value in enumerate(crossings, len(variables)):
         for reader in value.readers:
-            for option in dict.fromkeys([*choices.get(value.producer, ()), *choices.get(reader, ()), FLOAT]):
+            sides = (forms(choices, value.producer), -1.0), (forms(choices, reader), 1.0)
+            for form in dict.fromkeys([*sides[0][0], *sides[1][0], FLOAT]):
                 row, constant = {number: 1.0}, 0.0
-                for group, sign in ((value.producer, -1.0), (reader, 1.0)):
-                    if (group, option) in variables:
+                for group, (known, sign) in zip((value.producer, reader), sides, strict=True):
+                    for option in known.get(form, ()):
                         row[variables[group, option]] = row.get(variables[group, option], 0.0) + sign
-                    elif group not in choices and option == FLOAT:
+                    if group not in choices and form == FLOAT:
                         constant -= sign
                 rows.append((row, constant, np.inf))
     for first, second in pairs:
@@ -108,11 +120,34 @@ def solve(
                 row[variables[first, FLOAT]] = row.get(variables[first, FLOAT], 0.0) - 1.0
             rows.append((row, 1.0 if fixed else 0.0, np.inf))
 
+    integral = np.array([1] * len(variables) + [0] * len(crossings))
+    solved = _least(costs + ties, rows, integral)
+    if solved is None:
+        return None
+    damages = np.array([choices[g][o].damage for g, o in variables] + [0.0] * len(crossings))
+    solved = _gentlest(solved, costs, ties, damages, rows, integral)
+    return {group: option for (group, option), i in variables.items() if solved[i] > 0.5}
+
+
+def _gentlest(found: Array, costs: Array, ties: Array, harm: Array, rows: Sequence[Row], integral: Array) -> Array:
+    """A solution as cheap as `found`, to within the solver's tolerance, of the least damage."""
+    most = float(harm.max(initial=0.0))
+    if not most:
+        return found
+    bound: Row = dict(enumerate(map(float, costs))), -np.inf, float(costs @ found) + _SLACK
+    gentle = _least(harm / most + ties, [*rows, bound], integral)
+    return found if gentle is None or harm @ gentle >= harm @ found else gentle
+
+
+def _least(costs: Array, rows: Sequence[Row], integral: Array) -> Array | None:
+    """The cheapest solution of an integer program over 0 and 1; None where there is none."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import coo_array
+
     entries = [(i, j, factor) for i, (row, _, _) in enumerate(rows) for j, factor in row.items()]
     where, which, factors = zip(*entries, strict=True)
-    matrix = coo_array((factors, (where, which)), shape=(len(rows), count)).tocsr()
+    matrix = coo_array((factors, (where, which)), shape=(len(rows), len(costs))).tocsr()
     low, high = [row[1] for row in rows], [row[2] for row in rows]
-    integral = np.array([1] * len(variables) + [0] * len(crossings))
     result = milp(
         costs, constraints=LinearConstraint(matrix, low, high), integrality=integral, bounds=Bounds(0, 1),
         options={"mip_rel_gap": 0.0},
@@ -121,7 +156,15 @@ def solve(
         return None
     if result.x is None:
         raise InternalError(f"the solver gave up: {result.message}")
-    return {group: option for (group, option), i in variables.items() if result.x[i] > 0.5}
+    return np.asarray(result.x)
+
+
+def forms(choices: Mapping[str, Mapping[str, Option]], group: str) -> dict[str, list[str]]:
+    """The options of a group by the form that its values have in them."""
+    found: dict[str, list[str]] = {}
+    for option, what in choices.get(group, {}).items():
+        found.setdefault(what.form or option, []).append(option)
+    return found
 
 
 def predicted(
@@ -132,10 +175,11 @@ def predicted(
 ) -> Option:
     """Cost, conversions included, and damage of a choice."""
     picked = [choices[group][option] for group, option in chosen.items()]
+    form = {group: choices[group][option].form or option for group, option in chosen.items()}
     crossing = 0
     for value in values:
-        here = chosen.get(value.producer, FLOAT)
-        crossing += value.elements * any(chosen.get(reader, FLOAT) != here for reader in value.readers)
+        here = form.get(value.producer, FLOAT)
+        crossing += value.elements * any(form.get(reader, FLOAT) != here for reader in value.readers)
     return Option(sum(o.cost for o in picked) + per_element * crossing, sum(o.damage for o in picked))
 
 

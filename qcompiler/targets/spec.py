@@ -146,6 +146,10 @@ class TargetSpec:
         roofline: how fast it is, for choices that cannot be timed; None where this machine's times are the target's.
         several_shapes: a model is compiled for several sets of fixed shapes that share its weights.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
+        beside: the precisions that may stand side by side in `mixed`, the first preferred, each with its rules there;
+            the search chooses one of them, or float, for every group of nodes. Empty where there is no choice. A node
+            that the first table itself gives another of them stays there: somebody wished it so.
+        float_beside: it also computes float, so that groups may be left so.
     """
 
     name: str
@@ -165,11 +169,17 @@ class TargetSpec:
     zero_points: bool = True
     roofline: Roofline | None = None
     several_shapes: bool = False
+    beside: Mapping[Precision, tuple[OpRule, ...]] = field(default_factory=dict)
+    float_beside: bool = True
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """Names accepted by `--precision`."""
         return ("auto", *self.schemes, "float")
+
+    def rules(self, precision: Precision, assigned: Precision | None = None) -> tuple[OpRule, ...]:
+        """The rules of a precision, or of the one that a node of `mixed` was assigned."""
+        return self.schemes[precision] if assigned is None else self.beside[assigned]
 
     def variant(self, name: str) -> str:
         """The variant of that name, the default where it is empty.

@@ -10,8 +10,9 @@ import pytest
 from qcompiler.analysis import SessionConfig, TimingCache
 from qcompiler.backends import get
 from qcompiler.errors import DataError
-from qcompiler.search.costs import Cost, from_file, measured, modelled, sized, unprofitable
+from qcompiler.search.costs import Cost, from_file, measured, modelled, unprofitable
 from qcompiler.search.explore import Dial
+from qcompiler.search.objectives import sized
 from qcompiler.targets import Roofline
 from tests.search.test_sensitivity import candidate
 
@@ -26,7 +27,7 @@ def test_every_group_has_both_times_on_this_machine() -> None:
     assert names == set(costs.quantized) == set(costs.floating) and costs.source == "measured"
     conv = costs.quantized["Conv_d"], costs.floating["Conv_d"]
     assert all(cost.seconds > 0 and cost.noise >= 0 for cost in conv)
-    assert {value.producer for value in costs.values} <= names | {""}
+    assert {value.producer for value in costs.passed} <= names | {""}
     assert ("Conv_a", "MaxPool_p") in costs.pairs
 
 
@@ -47,7 +48,7 @@ def test_modelled_costs_are_those_of_the_roofline_and_say_so() -> None:
     assert costs.quantized["Conv_d"].seconds == pytest.approx(quantized, rel=0.3)
     assert costs.floating["Conv_d"].seconds == pytest.approx(CHIP.seconds("float", macs, moved, weights + 8, 32))
     assert costs.quantized["Conv_d"].seconds < costs.floating["Conv_d"].seconds
-    assert Dial(costs, []).per_element == pytest.approx(1e6 * 5e-9)
+    assert Dial.of(costs).per_element == pytest.approx(1e6 * 5e-9)
 
 
 def test_times_of_a_device_replace_those_of_this_machine(tmp_path: Path) -> None:
@@ -64,11 +65,11 @@ def test_times_of_a_device_replace_those_of_this_machine(tmp_path: Path) -> None
 
 def test_bytes_of_weights_can_take_the_place_of_seconds() -> None:
     model, made, samples = candidate()
-    costs = sized(modelled(model, made, samples[0].feed, CHIP), made)
+    costs = sized(modelled(model, made, samples[0].feed, CHIP), model, made)
     weights, bias = 8 * 8 * 9, 8
     assert costs.quantized["Conv_d"] == Cost(weights + 4 * bias)
     assert costs.floating["Conv_d"] == Cost(4 * (weights + bias))
-    assert costs.said("Conv_d") == "0.61 kB, 2.3 kB in float" and Dial(costs, []).per_element == 0
+    assert costs.said("Conv_d") == "0.61 kB, 2.3 kB in float" and Dial.of(costs).per_element == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qcompiler.numerics import SqnrMeter
 from qcompiler.search.costs import Cost, Costs
 from qcompiler.search.damage import Damage
-from qcompiler.search.explore import Dial, Proposal, explore, reasons
+from qcompiler.search.explore import Dial, Proposal, explore, placements
 from qcompiler.search.groups import Group
 from qcompiler.search.sensitivity import Sensitivity
 from tests.search.corruption import corrupted
@@ -26,7 +26,7 @@ def dial(harms: list[float], gains: list[float]) -> Dial:
     quantized = {g.name: Cost(10e-6) for g in groups}
     floating = {g.name: Cost((10 + gain) * 1e-6) for g, gain in zip(groups, gains, strict=True)}
     found = [Sensitivity(g, Damage({"y": SqnrMeter(1.0, harm, 1)})) for g, harm in zip(groups, harms, strict=True)]
-    return Dial(Costs(groups, quantized, floating, (), ()), found)
+    return Dial.of(Costs(groups, quantized, floating, (), ()), found)
 
 
 def judge(truth: dict[str, float], limit: float, seen: list[Proposal]) -> object:
@@ -62,7 +62,7 @@ def test_with_corrupted_sensitivities_what_is_kept_still_keeps_the_contract(seed
     rng = random.Random(seed)
     harms = [rng.uniform(0.1, 1) for _ in range(8)]
     true = dial(harms, [5.0] * 8)
-    wrong = Dial(true.costs, corrupted(true.found, [10 ** rng.uniform(-3, 3) for _ in harms]))
+    wrong = Dial.of(true.first, corrupted(true.found["int8"], [10 ** rng.uniform(-3, 3) for _ in harms]))
     truth = {f"g{i}": harm for i, harm in enumerate(harms)}
     verdicts: dict[frozenset[str], bool] = {}
 
@@ -90,7 +90,7 @@ def test_reasons_name_time_and_harm() -> None:
     made = dial([1.0, 0.001], [5.0, -5.0])
     proposal = made.at(0.5)
     assert proposal is not None and proposal.floats == {"g0", "g1"}
-    said = reasons(made, proposal)
+    said = {name: put.reason for name, put in placements(made, proposal).items()}
     assert said["g0"] == "harms the outputs (alone 0.0 dB) more than it saves (10 us, 15 us in float)"
     assert said["g1"] == "does not pay in int8 (10 us, 5 us in float)"
 
@@ -99,4 +99,4 @@ def test_a_group_that_ruins_an_output_is_the_first_to_go() -> None:
     made = dial([float("inf"), 0.1], [5.0, 5.0])
     proposal = made.at(1.0)
     assert proposal is not None and proposal.floats == {"g0"}
-    assert made.float_microseconds() == pytest.approx(30.0)
+    assert made.float_microseconds("g0") == pytest.approx(15.0)

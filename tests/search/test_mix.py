@@ -76,9 +76,9 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 def test_corrupted_sensitivities_make_it_slower_never_worse_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     real = mix.remembered
 
-    def wrong(*args: object, **options: object) -> tuple[Sensitivity, ...]:
+    def wrong(*args: object, **options: object) -> dict[str, tuple[Sensitivity, ...]]:
         found = real(*args, **options)  # type: ignore[arg-type]
-        return corrupted(found, [10.0 ** ((7 * i) % 9 - 4) for i in range(len(found))])
+        return {p: corrupted(ones, [10.0 ** ((7 * i) % 9 - 4) for i in range(len(ones))]) for p, ones in found.items()}
 
     monkeypatch.setattr(mix, "remembered", wrong)
     report = compiled()
@@ -112,9 +112,9 @@ def test_times_of_a_device_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     seen: list[Costs] = []
     real = mix.Dial
 
-    def spy(costs: Costs, found: object) -> object:
-        seen.append(costs)
-        return real(costs, found)  # type: ignore[arg-type]
+    def spy(tables: dict[str, Costs], *others: object) -> object:
+        seen.extend(tables.values())
+        return real(tables, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(mix, "Dial", spy)
     (tmp_path / "t.json").write_text(json.dumps({"/0/0.0/Conv": {"int8": 5.0, "float": 1.0}}))

@@ -24,12 +24,14 @@ def test_a_second_measurement_reads_the_journal_to_the_last_bit(
 ) -> None:
     model, made, samples = candidate()
     groups, calls = groups_of(model, made), []
-    real = module.sensitivities
-    monkeypatch.setattr(module, "sensitivities", lambda *a, **k: calls.append(a) or real(*a, **k))
+    real = module.swept
+    monkeypatch.setattr(module, "swept", lambda *a, **k: calls.append(a) or real(*a, **k))
 
     def ask(count: int) -> tuple[Sensitivity, ...]:
         journal = Journal.open(tmp_path, "model")
-        return remembered(journal, made, groups, samples[:count], SessionConfig("off"), 1 << 30, lambda *_: None)
+        return remembered(
+            journal, {"int8": (made, groups)}, samples[:count], SessionConfig("off"), 1 << 30, lambda *_: None
+        )["int8"]
 
     first, second = ask(3), ask(3)
     assert figures(first) == figures(second) and len(calls) == 1
