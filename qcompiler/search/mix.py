@@ -24,29 +24,25 @@ import numpy.typing as npt
 
 from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.loss import provable
-from qcompiler.quant import NodePlan, Precision, QuantPlan
+from qcompiler.quant import Precision
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.contest import Contract, contest
 from qcompiler.search.costs import Costs, from_file, modelled
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
-from qcompiler.search.groups import aligned
 from qcompiler.search.judge import Verdicts, judged_of
 from qcompiler.search.objectives import sized
+from qcompiler.search.options import MIXED, bases_of, own_choice, presumed, tables_of
 from qcompiler.search.promise import Judged, Promise, breakage, set_aside, verdict
 from qcompiler.search.ranking import Ranked, ranked_each
 from qcompiler.search.remembered import remembered
 from qcompiler.search.served import Served
-from qcompiler.search.solver import FLOAT
-from qcompiler.targets import Roofline
 
 ROUNDS: Mapping[str, int] = {"fast": 0, "balanced": 8, "best": 24}
 """Candidates that are evaluated at most, by preset."""
 SAMPLES = 64
 FINALISTS = 3
-MIXED = "mixed"
-HALF = 16
 FASTER = 1.02
 """A candidate is worth taking apart if it is so much faster than what would be shipped."""
 
@@ -130,9 +126,10 @@ class Mixer:
         if index is None or not self.rounds or self.attempts.means.deadline.passed:
             return [], None
         base, tell = whole(candidates, candidates[index]), self.attempts.tell
-        bases = self._bases(base)
-        tables = self._tables(bases)
-        own, best = self._own(base, bases, tables), Dial(tables, {}, self._floats).at(math.inf)
+        bases = bases_of(self.attempts, base, self.wished)
+        tables = tables_of(bases, self._costs)
+        blank = Dial(tables, {}, self.attempts.drafter.backend.spec.float_beside)
+        own, best = own_choice(blank, base, bases), blank.at(math.inf)
         if asked is not None and (best is None or own.microseconds <= FASTER * best.microseconds):
             return [], None  # it holds, and leaves nothing to gain by what is predicted
         source = self.attempts.source or self.evaluations.source
@@ -141,7 +138,7 @@ class Mixer:
             list(itertools.islice(source, SAMPLES)), self.config, self.attempts.memory,
             lambda done, total: tell("sensitivity", done, total),
         )  # fmt: skip
-        dial, made = Dial(tables, found, self._floats), list[tuple[Proposal, bool, Candidate]]()
+        dial, made = replace(blank, found=found), list[tuple[Proposal, bool, Candidate]]()
 
         def keeps(proposal: Proposal) -> bool | None:
             tell("search", len(self._steps), self.rounds)
@@ -180,36 +177,6 @@ class Mixer:
             return [candidate for _, _, candidate in (*kept, *(entry for entry in made if not entry[1]))]
         return [candidate for _, _, candidate in kept[:FINALISTS]]
 
-    @property
-    def _floats(self) -> bool:
-        """Whether the target computes float beside what is quantized."""
-        return self.attempts.drafter.backend.spec.float_beside
-
-    def _bases(self, base: Candidate) -> dict[Precision, Candidate]:
-        """The model quantized in every precision that its groups may have: in that of `base` alone, or in several."""
-        drafter, spec = self.attempts.drafter, self.attempts.drafter.backend.spec
-        if MIXED not in self.wished or base.precision not in (MIXED, *spec.beside):
-            return {base.precision: base}
-        found: dict[Precision, Candidate] = {}
-        for precision, rules in spec.beside.items():
-            if precision == base.precision and spec.schemes.get(precision) == rules:
-                found[precision] = base
-                continue
-            put = NodePlan(precision, "placement", "")
-            using = replace(drafter, placed={**{node.name: put for node in drafter.prepared.nodes}, **drafter.placed})
-            draft = using.draft(MIXED)
-            if draft.quantizes:
-                found[precision] = self.attempts.plain(using, draft)
-        return found if len(found) > 1 else {base.precision: base}
-
-    def _tables(self, bases: Mapping[Precision, Candidate]) -> dict[Precision, Costs]:
-        """What the groups cost in each precision; groups of several that overlap are one in all of them."""
-        tables = {precision: self._costs(base) for precision, base in bases.items()}
-        if len(tables) == 1:
-            return tables
-        together = aligned(costs.movable for costs in tables.values())
-        return {precision: self._costs(base, together) for precision, base in bases.items()}
-
     def _costs(self, base: Candidate, together: Mapping[str, Sequence[str]] | None = None) -> Costs:
         """Measured, or modelled where nothing is timed: then the same inputs give the same plan anywhere."""
         drafter = self.attempts.drafter
@@ -220,17 +187,6 @@ class Mixer:
             found = modelled(drafter.prepared, base, self.feed, roofline, together)
         found = found if self.latency is None else from_file(found, self.latency)
         return sized(found, drafter.prepared, base) if self.smallest else found
-
-    def _own(
-        self, base: Candidate, bases: Mapping[Precision, Candidate], tables: Mapping[Precision, Costs]
-    ) -> Proposal:
-        """What the candidate that is taken apart gives each group, as if it had been proposed."""
-        dial = Dial(tables, {}, self._floats)
-        options, chosen = dial.choices(), dict[str, str]()
-        for name, forms in dial.groups.items():
-            fitting = (p for p, group in forms.items() if alike(base.plan, bases[p].plan, group.planned))
-            chosen[name] = next((p for p in fitting if p in options[name]), next(reversed(options[name])))
-        return dial.proposal(chosen, math.inf)
 
     def _candidate(self, base: Candidate, dial: Dial, proposal: Proposal) -> Candidate | None:
         """The candidate of a proposal, made anew from the prepared graph; None where nothing is left quantized."""
@@ -300,22 +256,3 @@ def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = 
 def whole(candidates: Sequence[Candidate], chosen: Candidate) -> Candidate:
     """The candidate of the same precision with nothing taken back to float: all its groups are open to choice."""
     return next(c for c in candidates if c.precision == chosen.precision and (not c.placed or c is chosen))
-
-
-def alike(plan: QuantPlan, other: QuantPlan, nodes: Sequence[str]) -> bool:
-    """Whether two plans compute some nodes in the same precision."""
-    return all(name in plan.nodes and plan.nodes[name].precision == other.nodes[name].precision for name in nodes)
-
-
-def presumed(base: Candidate) -> Roofline:
-    """A target of which nothing is known: an operator takes the time of the bits of its operands, mean of both."""
-    constants = {constant.name for constant in base.planned.constants()}
-    chosen = [(site, d.choice) for site, d in base.plan.quantized() if d.choice is not None and d.derived is None]
-    values = [spec for site, spec in chosen if site.tensor not in constants]
-    read = max((spec.qtype.bits for spec in values), default=HALF)
-    kept = max((spec.qtype.bits for spec in values if not spec.dynamic), default=HALF)
-    weights = max((spec.qtype.bits for site, spec in chosen if site.tensor in constants), default=HALF)
-    names = {plan.precision for plan in base.plan.nodes.values()} - {FLOAT}
-    rates = {**dict.fromkeys(names, 2 * HALF / (read + weights) * 1e12), FLOAT: 1e12}
-    said = "operators counted as fast as their operands have few bits"
-    return Roofline(rates, 1e11, {**dict.fromkeys(names, kept), FLOAT: HALF}, said)

@@ -1,0 +1,81 @@
+"""What each group of a model may be in: one precision or float, or any of those that the target takes side by side.
+
+For several the model is quantized as a whole in each of them. Parts of the prepared graph that are one group in any of
+them are one group in all, so that a group has one name, and for each precision costs and harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from qcompiler.quant import NodePlan, Precision, QuantPlan
+from qcompiler.search.attempts import Attempts
+from qcompiler.search.candidates import Candidate
+from qcompiler.search.costs import Costs
+from qcompiler.search.explore import Dial, Proposal
+from qcompiler.search.groups import aligned
+from qcompiler.search.solver import FLOAT
+from qcompiler.targets import Roofline
+
+MIXED = "mixed"
+HALF = 16
+Together = Mapping[str, Sequence[str]]
+
+
+def bases_of(attempts: Attempts, base: Candidate, wished: Sequence[Precision]) -> dict[Precision, Candidate]:
+    """The model quantized in every precision that its groups may have: in that of `base` alone, or in several."""
+    drafter, spec = attempts.drafter, attempts.drafter.backend.spec
+    if MIXED not in wished or base.precision not in (MIXED, *spec.beside):
+        return {base.precision: base}
+    found: dict[Precision, Candidate] = {}
+    for precision, rules in spec.beside.items():
+        if precision == base.precision and spec.schemes.get(precision) == rules:
+            found[precision] = base
+            continue
+        put = NodePlan(precision, "placement", "")
+        using = replace(drafter, placed={**{node.name: put for node in drafter.prepared.nodes}, **drafter.placed})
+        draft = using.draft(MIXED)
+        if draft.quantizes:
+            found[precision] = attempts.plain(using, draft)
+    return found if len(found) > 1 else {base.precision: base}
+
+
+def tables_of(
+    bases: Mapping[Precision, Candidate], price: Callable[[Candidate, Together | None], Costs]
+) -> dict[Precision, Costs]:
+    """What the groups cost in each precision; groups of several that overlap are one in all of them."""
+    tables = {precision: price(base, None) for precision, base in bases.items()}
+    if len(tables) == 1:
+        return tables
+    together = aligned(costs.movable for costs in tables.values())
+    return {precision: price(base, together) for precision, base in bases.items()}
+
+
+def own_choice(dial: Dial, candidate: Candidate, bases: Mapping[Precision, Candidate]) -> Proposal:
+    """What a candidate gives each group, as if it had been proposed."""
+    options, chosen = dial.choices(), dict[str, str]()
+    for name, forms in dial.groups.items():
+        fitting = (p for p, group in forms.items() if alike(candidate.plan, bases[p].plan, group.planned))
+        chosen[name] = next((p for p in fitting if p in options[name]), next(reversed(options[name])))
+    return dial.proposal(chosen, math.inf)
+
+
+def alike(plan: QuantPlan, other: QuantPlan, nodes: Sequence[str]) -> bool:
+    """Whether two plans compute some nodes in the same precision."""
+    return all(name in plan.nodes and plan.nodes[name].precision == other.nodes[name].precision for name in nodes)
+
+
+def presumed(base: Candidate) -> Roofline:
+    """A target of which nothing is known: an operator takes the time of the bits of its operands, mean of both."""
+    constants = {constant.name for constant in base.planned.constants()}
+    chosen = [(site, d.choice) for site, d in base.plan.quantized() if d.choice is not None and d.derived is None]
+    values = [spec for site, spec in chosen if site.tensor not in constants]
+    read = max((spec.qtype.bits for spec in values), default=HALF)
+    kept = max((spec.qtype.bits for spec in values if not spec.dynamic), default=HALF)
+    weights = max((spec.qtype.bits for site, spec in chosen if site.tensor in constants), default=HALF)
+    names = {plan.precision for plan in base.plan.nodes.values()} - {FLOAT}
+    rates = {**dict.fromkeys(names, 2 * HALF / (read + weights) * 1e12), FLOAT: 1e12}
+    said = "operators counted as fast as their operands have few bits"
+    return Roofline(rates, 1e11, {**dict.fromkeys(names, kept), FLOAT: HALF}, said)
