@@ -179,8 +179,7 @@ def _compiled(
         )  # fmt: skip
         more, evidence = mixer.mix(candidates, verdicts)
         if more and evidence is not None:
-            by_name = recipe.precision == evidence.base == "mixed"  # nothing is timed: the cheapest by prediction first
-            candidates = [*more, *quantized, *floating] if by_name else [*quantized, *more, *floating]
+            candidates = mixer.ordered(quantized, more, floating)
             contract = replace(contract, tries=len(quantized) + len(evidence.steps))
             verdicts = judging(candidates, contract=contract)
     shipped = candidates[verdicts.choice.index]

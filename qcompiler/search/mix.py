@@ -170,6 +170,13 @@ class Mixer:
         )  # fmt: skip
         return self._finalists(made), evidence
 
+    def ordered(
+        self, quantized: Sequence[Candidate], more: Sequence[Candidate], floating: Sequence[Candidate]
+    ) -> list[Candidate]:
+        """All candidates; what was found for `mixed` by name goes first, as it is cheaper and may not be timed."""
+        found = [more, quantized] if tuple(self.wished) == (MIXED,) else [quantized, more]
+        return [candidate for some in (*found, floating) for candidate in some]
+
     def _finalists(self, made: Sequence[tuple[Proposal, bool, Candidate]]) -> list[Candidate]:
         """What is worth being timed: of those that keep the contract the cheapest by prediction, cheapest first."""
         kept = sorted((entry for entry in made if entry[1]), key=lambda entry: entry[0].microseconds)
