@@ -4,7 +4,7 @@
     w8a8         int8 x int8 in the patterns that the Neural Engine takes: conv, linear, add, pools, each with the
                  activation behind it; activations symmetric by tensor, attention core and normalisations in float16
     w4-palette   weights as indices into 16 values found by k-means; groups of 16 channels from iOS 18 on
-    w4-block     int4 weights in blocks of 32 along the inputs; GPU and CPU, iOS 18
+    w4-block     int4 matrices in blocks of 32 along the inputs, other weights as w8; GPU and CPU, iOS 18
     mixed        w8a8 for convolutions, adds and pools, w8 for matrices
 
 Scales are rounded to float16 before codes are computed, since the package stores them so (fact sheet, section 2.5).
@@ -223,7 +223,11 @@ def schemes(os: int) -> dict[str, tuple[OpRule, ...]]:
     if os >= 18:
         grouped = weights("palette-groups", P4_GROUPS, "w4-palette", PALETTE_SOURCE, worth_four, in_groups)
         tables = (*grouped, *tables)
-    blocks = weights("block", W4, "w4-block", BLOCK_SOURCE, worth_four, divisible)
+    blocks = [
+        rule
+        for rule in weights("block", W4, "w4-block", BLOCK_SOURCE, worth_four, divisible)
+        if not rule.ops[0].startswith("Conv")
+    ]
     return {
         "fp16": (),
         "fp32": (),

@@ -25,6 +25,8 @@ from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
+STORED = ("f32", "half")
+"""Forms of scales that are rounded here."""
 BOOKS = {"nf4": NF4_BOOK, "fp4_e2m1": E2M1_BOOK}
 
 
@@ -93,7 +95,7 @@ def blocked(plan: QuantPlan) -> list[Site]:
         if decision.choice is not None
         and isinstance(decision.choice.granularity, PerBlock)
         and site.consumer
-        and decision.choice.scale == "f32"
+        and decision.choice.scale in STORED
     ]
 
 
@@ -152,7 +154,7 @@ def digest(rows: TurnedRows, spec: QSpec) -> bytes:
 
 def _rounded(values: npt.NDArray[Any], spec: QSpec, method: str, moments: F64 | None) -> Rounded:
     codes = np.empty(values.shape, np.int8 if spec.qtype.low < 0 else np.uint8)
-    half = values.dtype == np.float16
+    half = values.dtype == np.float16 or spec.scale == "half"
     found = round_blocks(
         rows_of(values, spec), levels(spec), block_size(spec), method, moments, half=half, out=turned(codes, spec)
     )

@@ -16,8 +16,11 @@ from qcompiler.analysis.run import SessionConfig
 from qcompiler.analysis.tap import Seen, Shed, Tap
 from qcompiler.data import Sample
 from qcompiler.errors import DataError
+from qcompiler.numerics.patches import Window, patches
 
 F64 = npt.NDArray[np.float64]
+PLACES = 256
+"""Places of each sample that a convolution is looked at."""
 LARGEST = 1 << 13
 """Widths above this are left out: the matrix would take 512 MiB and more."""
 
@@ -71,6 +74,35 @@ def collect_moments(
         if progress is not None:
             progress(read, None)
     return found
+
+
+def collect_patch_moments(
+    model: ir.Model, source: Iterable[Sample], layers: Mapping[str, tuple[str, Window]], memory_budget: int = 512 << 20
+) -> dict[str, F64]:
+    """The same of the patches that convolutions without groups multiply their weights with.
+
+    Args:
+        model, source, memory_budget: as for `collect_moments`.
+        layers: what each reads, and how.
+
+    Raises:
+        DataError: the model cannot run on a sample.
+    """
+    found: dict[str, F64] = {}
+    if not layers:
+        return found
+    tensors = dict.fromkeys(tensor for tensor, _ in layers.values())
+    for event in Tap(model, source, tensors, memory_budget, 0, SessionConfig()):
+        if isinstance(event, Shed):
+            for name in [name for name, (tensor, _) in layers.items() if tensor in event.names]:
+                found.pop(name, None)
+        if not isinstance(event, Seen):
+            continue
+        for name, (tensor, window) in layers.items():
+            if tensor in event.values and event.values[tensor].size:
+                product = _moments(patches(np.asarray(event.values[tensor], np.float32), window, PLACES)[0])
+                found[name] = product if name not in found else np.add(found[name], product, out=found[name])
+    return {name: value for name, value in found.items() if np.isfinite(value).all()}
 
 
 def _moments(rows: npt.NDArray[np.float32]) -> F64:

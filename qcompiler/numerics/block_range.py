@@ -53,6 +53,12 @@ class BlockGrid:
         index = np.arange(k)[columns] // self.size
         return self.scale[:, index], self.zero_point[:, index]
 
+    def column(self, x: F32, place: int) -> tuple[I32, F32]:
+        """The nearest codes of values that stand in column `place`, and what they stand for."""
+        scale, zero = self.scale[:, place // self.size], self.zero_point[:, place // self.size]
+        codes = self.levels.codes(x, scale, zero)
+        return codes, self.levels.values(codes, scale, zero)
+
     def codes(self, weight: F32) -> I32:
         """The nearest code of each value."""
         return self.levels.codes(weight, *self.spread(slice(None), weight.shape[1]))

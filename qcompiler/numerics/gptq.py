@@ -18,14 +18,13 @@ Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generativ
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
 from qcompiler.errors import DataError
-from qcompiler.numerics.block_range import BlockGrid
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -34,6 +33,19 @@ I32 = npt.NDArray[np.int32]
 PANEL = 128
 DAMPING = 0.01
 MOST_DAMPING = 1e6
+
+
+class Grid(Protocol):
+    """What a matrix (rows, K) is rounded to: the grid of each value is fixed."""
+
+    def column(self, x: F32, place: int, /) -> tuple[I32, F32]:
+        """The nearest codes of values that stand in column `place`, and what they stand for."""
+
+    def codes(self, weight: F32, /) -> I32:
+        """The nearest code of each value."""
+
+    def values(self, codes: I32, /) -> F32:
+        """What codes stand for."""
 
 
 class Rounded(NamedTuple):
@@ -76,13 +88,13 @@ def factor(hessian: F64, damping: float = DAMPING) -> tuple[F64, float]:
     raise DataError("the second moments of a layer's inputs have no Cholesky factor", hint="is the data all zeros?")
 
 
-def gptq(weight: F32, hessian: npt.NDArray[np.floating], grid: BlockGrid, *, damping: float = DAMPING) -> Rounded:
+def gptq(weight: F32, hessian: npt.NDArray[np.floating], grid: Grid, *, damping: float = DAMPING) -> Rounded:
     """Codes of a matrix on a given grid.
 
     Args:
         weight: (rows, K).
         hessian: (K, K), sum of x x^T.
-        grid: its scales are kept.
+        grid: stays as it is.
         damping: the least to add to the diagonal of H, as a fraction of its mean.
     """
     h = np.array(hessian, np.float64)
@@ -91,16 +103,13 @@ def gptq(weight: F32, hessian: npt.NDArray[np.floating], grid: BlockGrid, *, dam
     h[dead, dead] = float(np.mean(np.diag(h))) or 1.0
     order = np.argsort(-np.where(dead, 0, np.diag(hessian)), kind="stable")
     upper, used = factor(h[np.ix_(order, order)], damping)
-    scale, zero = grid.spread(order, k)
     left = weight[:, order].astype(np.float64)
     codes = np.empty(weight.shape, np.int32)
     for start in range(0, k, PANEL):
         end = min(start + PANEL, k)
         errors = np.empty((len(weight), end - start))
         for j in range(start, end):
-            column = left[:, j].astype(np.float32)
-            codes[:, j] = grid.levels.codes(column, scale[:, j], zero[:, j])
-            value = grid.levels.values(codes[:, j], scale[:, j], zero[:, j])
+            codes[:, j], value = grid.column(left[:, j].astype(np.float32), int(order[j]))
             errors[:, j - start] = (left[:, j] - value) / upper[j, j]
             left[:, j + 1 : end] -= np.outer(errors[:, j - start], upper[j, j + 1 : end])
         left[:, end:] -= errors @ upper[start:end, end:]

@@ -1,9 +1,11 @@
-"""Gives the weights of a draft that are stored in blocks their codes, by data where there is any.
+"""Gives the weights of a draft that are stored in blocks or by palettes their codes, by data where there is any.
 
 rtn, mse, hqq    from the weights alone
 awq              inputs rescaled (`scale_inputs`), then mse
 gptq             second moments of the inputs, no rescaling
 auto             awq, then gptq; hqq without samples
+
+Palettes are found by k-means, and with samples by k-means that counts inputs as they matter, then gptq.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.analysis.moments import collect_moments
+from qcompiler.analysis.moments import collect_moments, collect_patch_moments
 from qcompiler.data import Sample
+from qcompiler.numerics.patches import Window
 from qcompiler.passes.condition.scale_inputs import ScaleInputs
+from qcompiler.passes.plan.ada_round import window_of
 from qcompiler.passes.plan.encode_blocks import EncodeBlocks, blocked
+from qcompiler.passes.plan.encode_palettes import EncodePalettes, palettes
 from qcompiler.pipeline import Instrument, Pipeline, Trace
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Draft
+from qcompiler.targets.spec import reduced_axis
 
 BY_DATA = ("auto", "gptq", "awq")
 ROUNDING = {"awq": "mse"}
@@ -34,7 +40,7 @@ def with_codes(
     tell: Callable[[str, int, int | None], None],
     instruments: tuple[Instrument, ...] = (),
 ) -> Draft:
-    """The draft with encodings for its weights in blocks; itself where it has none.
+    """The draft with encodings for its weights in blocks and palettes; itself where it has none.
 
     Args:
         draft: of any precision.
@@ -47,8 +53,7 @@ def with_codes(
     Raises:
         DataError: an input holds NaN or infinity.
     """
-    sites = blocked(draft.plan)
-    if not sites:
+    if not blocked(draft.plan) and not (palettes(draft.model, draft.plan) and source is not None):
         return draft
     moments: dict[str, npt.NDArray[np.float64]] = {}
     if source is not None and method in BY_DATA:
@@ -62,17 +67,30 @@ def with_codes(
     plan = draft.plan
     if moments and method in ("auto", "awq") and pipeline.graph(model, [ScaleInputs(plan, moments)]):
         plan = pipeline.plan(model, QuantPlan(), [draft.annotate])
-    step = EncodeBlocks(ROUNDING.get(method, method), moments)
-    plan = pipeline.plan(model, plan, [step])
+    patches = {} if source is None else collect_patch_moments(draft.model, source, windows(draft), memory)
+    steps = [EncodeBlocks(ROUNDING.get(method, method), moments), EncodePalettes(moments, patches)]
+    plan = pipeline.plan(model, plan, steps)
     return replace(draft, model=model, plan=plan, trace=pipeline.trace)
 
 
 def widths(draft: Draft) -> dict[str, int]:
-    """The values that layers with weights in blocks read, and the length of what is summed over."""
+    """The values that layers with weights in blocks or by palettes read, and the length of what is summed over."""
     nodes = {node.name: node for node in draft.model.nodes}
     found: dict[str, int] = {}
-    for site in blocked(draft.plan):
-        node, choice = nodes[site.consumer], draft.plan.sites[site].choice
-        if node.op != "Gather" and choice is not None:
-            found[node.inputs[0].name] = int(node.inputs[1].shape[choice.granularity.axis])  # type: ignore[union-attr]
+    for site in [*blocked(draft.plan), *palettes(draft.model, draft.plan)]:
+        node = nodes[site.consumer]
+        if node.op not in ("Gather", "Conv"):
+            found[node.inputs[0].name] = int(node.inputs[1].shape[reduced_axis(node)])
+    return found
+
+
+def windows(draft: Draft) -> dict[str, tuple[str, Window]]:
+    """What convolutions with weights by palettes read, and how."""
+    nodes = {node.name: node for node in draft.model.nodes}
+    found = {}
+    for site in palettes(draft.model, draft.plan):
+        node = nodes[site.consumer]
+        window = window_of(node) if node.op == "Conv" else None
+        if window is not None:
+            found[node.name] = (node.inputs[0].name, window)
     return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from qcompiler.numerics.palette import palette, palettes
+from qcompiler.numerics.palette import PaletteGrid, palette, palettes
 
 
 def test_few_values_are_kept_exactly() -> None:
@@ -49,3 +49,24 @@ def test_each_value_takes_the_nearest_entry(w: np.ndarray) -> None:
 def test_the_same_weights_give_the_same_palette() -> None:
     w = np.random.default_rng(3).normal(size=1000).astype(np.float32)
     np.testing.assert_array_equal(palette(w, 16), palette(w[::-1].copy(), 16))
+
+
+def test_values_that_matter_are_met() -> None:
+    w = np.random.default_rng(4).normal(size=(64, 32)).astype(np.float32)
+    matters = np.where(np.arange(32) < 4, 100.0, 1.0)
+    one, other = PaletteGrid.of(w, 16, 64, np.ones(32)), PaletteGrid.of(w, 16, 64, matters)
+    np.testing.assert_array_equal(one.table[0], palette(w, 16))
+    lost = [float((((w - grid.values(grid.codes(w))) ** 2) * matters).sum()) for grid in (one, other)]
+    assert lost[1] < lost[0]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([2, 4, 8]))
+@settings(deadline=None, max_examples=20)
+def test_columns_and_wholes_take_the_same_codes(seed: int, run: int) -> None:
+    w = np.random.default_rng(seed).normal(size=(8, 5)).astype(np.float32)
+    grid = PaletteGrid.of(w, 4, run, np.ones(5))
+    whole = grid.codes(w)
+    for place in range(5):
+        codes, values = grid.column(w[:, place], place)
+        np.testing.assert_array_equal(codes, whole[:, place])
+        np.testing.assert_array_equal(values, grid.values(whole)[:, place])
