@@ -101,7 +101,7 @@ def _compiled(
     from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.judge import judge
     from qcompiler.search.mix import ROUNDS, Mixer
-    from qcompiler.search.on_disk import stays_on_disk
+    from qcompiler.search.on_disk import UNCHECKED, stays_on_disk
     from qcompiler.search.tune import tune
 
     backend = configured(backends.get(target), recipe.options)
@@ -118,7 +118,9 @@ def _compiled(
     if means.folder is not None:
         means.about(fingerprint(frontend.original), target)
     first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
-    same = SameFunction(first)
+    able = source is None and stats is None and not recipe.other_shapes
+    on_disk = stays_on_disk(frontend.original, backend.spec, recipe, able=able)
+    same = SameFunction(first, UNCHECKED if on_disk else "")
     frontend, elsewhere = frontend.checked(same), [other.checked(SameFunction()).prepared for other in others]
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:
@@ -132,8 +134,6 @@ def _compiled(
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
         algorithms=recipe.chosen, same=same,
     )  # fmt: skip
-    able = source is None and known is None and not recipe.other_shapes
-    on_disk = stays_on_disk(frontend.original, backend.spec, recipe, able=able)
     where = None if output is None else Path(output)
     shelf = means.shelve(where, fingerprint(frontend.original), target, recipe.options) if on_disk else None
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)

@@ -29,6 +29,8 @@ from qcompiler.search.shelf import Shelf
 from qcompiler.targets import TargetSpec
 
 MIB = 1 << 20
+# Running the model would load all its weights.
+UNCHECKED = "rewrites were not compared with the model as it was: its weights stay on disk, so it did not run"
 LARGE = 1 << 31
 """Bytes of weights from which nothing is run without need."""
 Tell = Callable[[str, int, "int | None"], None]
