@@ -85,7 +85,7 @@ class Qnn:
         return Conditioning((NormBias(), SquareToMul()))
 
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
-        """For `auto` the first of 8 and 16 bits that is near float; float16 where there is no data to quantize by.
+        """For `auto` 8 bits, 16 bits, or what a search puts side by side; float16 where there is no data.
 
         Raises:
             UsageError: an input has an open dimension.
@@ -99,7 +99,7 @@ class Qnn:
         if precision != "auto":
             return [precision] if precision in self.spec.schemes else []
         if data:
-            return ["w8a8", "w8a16"]
+            return ["w8a8", "w8a16", "mixed"]
         return ["fp16"] if "fp16" in self.spec.schemes else []
 
     def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:

@@ -24,7 +24,7 @@ from qcompiler.pipeline import Pipeline
 from qcompiler.quant import QuantPlan, Site, SitePlan
 from qcompiler.targets import TargetSpec
 
-SAMPLES = 32
+SAMPLES, MIXED = 32, "mixed"
 
 
 @dataclass(eq=False)
@@ -69,7 +69,11 @@ def planned_anew(job: Job, spec: TargetSpec, planned: ir.Model, names: frozenset
     assert job.samples is not None
     pipeline, before = Pipeline(), {node.name for node in planned.nodes} - names
     floats = tuple(escape(n) for n, node in job.plan.nodes.items() if node.precision == "float" and n in before)
-    plan = pipeline.plan(planned, QuantPlan(), [Annotate(spec, job.precision, floats)])
+    put = {
+        name: node.precision for name, node in job.plan.nodes.items() if name in before and node.precision != "float"
+    }
+    assigned = put if job.precision == MIXED else {}
+    plan = pipeline.plan(planned, QuantPlan(), [Annotate(spec, job.precision, floats, assigned=assigned)])
     kept = {site: old for site, old in job.plan.sites.items() if agrees(plan, site, old)}
     plan = plan.with_sites(kept)
     samples = list(itertools.islice(iter(job.samples), SAMPLES))

@@ -9,6 +9,9 @@ import pytest
 from qcompiler.backends.qnn import gate, runtime
 from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.socs import ARCHES
+from qcompiler.backends.qnn.spec import LACKS
+from qcompiler.passes.fusion.expand_operators import ExpandOperators
+from qcompiler.pipeline import Pipeline
 from qcompiler.quant.qtype import INT16
 from qcompiler.search.candidates import Candidate, Drafter
 from tests.backends.qnn.helper import attention, built, convnet, need_qnn, quantized, widened
@@ -59,6 +62,16 @@ def test_every_architecture_compiles_what_it_has(name: str, tmp_path: Path) -> N
     assert signed == (backend.arch >= 73) and emulation["outputs"]["y"]["qdq_db"] > (50 if signed else 30)
     assert ("fp16" in backend.spec.schemes) == (backend.arch > 68)
     assert json.loads((tmp_path / "manifest.json").read_text())["socs"][0]["arch"] == backend.arch
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "w8a16"])
+def test_a_length_is_no_island(precision: str, tmp_path: Path) -> None:
+    need_qnn()
+    text = "g (float[4,64] x) => (float[4,64] y) { t = Tanh(x) n = ReduceL2<keepdims=1>(t, one) y = Div(t, n) }"
+    model = parse(text, {"one": np.int64([1])})
+    Pipeline().graph(model, [ExpandOperators(LACKS)])
+    found = built(quantized(model, precision), model, tmp_path)
+    assert not found.failures and found.facts["islands"] == [] and "ReduceSum" in found.ops
 
 
 def test_a_float16_island_is_named_and_meant(tmp_path: Path) -> None:

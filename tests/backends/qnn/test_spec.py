@@ -1,13 +1,16 @@
 """What the table quantizes, and to what."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from qcompiler import ir
+from qcompiler import Recipe, compiler, ir
 from qcompiler.backends.qnn.backend import Qnn
+from qcompiler.backends.qnn.spec import table
 from qcompiler.errors import UsageError
 from qcompiler.quant import Site
-from tests.backends.qnn.helper import attention, convnet, drafted, quantized
+from tests.backends.qnn.helper import attention, convnet, drafted, need_qnn, quantized
 from tests.graphs import parse
 
 
@@ -117,3 +120,27 @@ def test_open_dimensions_are_refused() -> None:
     model = parse("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
     with pytest.raises(UsageError, match=r"fixed shapes only; 'x' is Nx4 \(--shape N=1"):
         Qnn().wished("auto", model, data=True)
+
+
+def test_the_search_gives_16_bits_to_what_needs_them(tmp_path: Path) -> None:
+    """One column is 300 times the others: on a grid of 8 bits nothing of these is left. Nor has v68 float16."""
+    need_qnn()
+    rng = np.random.default_rng(0)
+    scale = np.ones(16, np.float32)
+    scale[0] = 300
+    constants = {"s": scale, "d": np.sqrt(scale), "v": rng.normal(size=(16, 16), scale=0.2).astype(np.float32)}
+    text = """g (float[4,16] x) => (float[4,16] y) {
+        a = Mul(x, s) b = Abs(a) r = Sqrt(b) c = Div(r, d) m = MatMul(c, v) t = Tanh(m) y = MatMul(t, v)
+    }"""
+    ir.save(parse(text, constants), tmp_path / "model.onnx")
+    feeds = [{"x": rng.normal(size=(4, 16)).astype(np.float32)} for _ in range(16)]
+    recipe = Recipe(precision="mixed", max_drop="none", options={"emulate": 2})
+    report = compiler.compile(tmp_path / "model.onnx", "qnn:v68", feeds, output=tmp_path / "out", recipe=recipe).report
+    found = {node.name: node.precision for node in report.nodes}
+    assert found["n0_Mul"] == found["n1_Abs"] == "w8a16" and set(found.values()) == {"w8a8", "w8a16"}
+    assert not report.backend["failures"] and report.backend["islands"] == []
+
+
+def test_without_floating_point_there_are_two_to_choose_from() -> None:
+    assert not table(68).float_beside and table(75).float_beside
+    assert set(table(68).beside) == set(table(75).beside) == {"w8a8", "w8a16"}
