@@ -68,6 +68,7 @@ class ScaleInputs(GraphPass):
                 record.changes += 1
                 gains.append(after / before)
         if gains:
+            edit.drop_unused_constants()
             record.notes.append(
                 f"{len(gains)} inputs rescaled; nearest rounding loses {np.mean(gains):.3f} times as much"
             )

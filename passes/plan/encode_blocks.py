@@ -9,6 +9,7 @@ codes, so that a matrix that serves as table and as output layer stays one.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -18,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.numerics.block_rounding import PIECE, round_blocks
+from qcompiler.numerics.block_range import BlockGrid
+from qcompiler.numerics.block_rounding import PIECE, Rows, round_blocks
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
@@ -52,18 +54,21 @@ class EncodeBlocks(PlanPass):
     Attributes:
         method: one of `ROUNDINGS`.
         moments: sum of x x^T by the name of the value that a layer reads.
+        corrections: by the same name A, where W + W A is rounded in place of W (`gptq.correction`).
+        losses: filled with what each method lost, by its name.
     """
 
     name: ClassVar[str] = "encode-blocks"
     method: str = "auto"
     moments: Mapping[str, F64] = field(default_factory=dict)
+    corrections: Mapping[str, F64] = field(default_factory=dict)
+    losses: dict[str, list[float]] = field(default_factory=dict)
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
         """The plan with codes; a note says what each method lost."""
         nodes = {node.name: node for node in model.nodes}
         known: dict[bytes, Rounded] = {}
         done: dict[Site, SitePlan] = {}
-        losses: dict[str, list[float]] = {}
         # layers first: a table that is an output layer, too, takes its codes
         order = sorted(blocked(plan), key=lambda site: nodes[site.consumer].op == "Gather")
         for site in order:
@@ -74,17 +79,22 @@ class EncodeBlocks(PlanPass):
             values = ir.array(constant)
             key = digest(rows_of(values, spec), spec)
             if key not in known:
-                moments = None if node.op == "Gather" else self.moments.get(node.inputs[0].name)
-                known[key] = _rounded(values, spec, self.method, moments)
+                read = "" if node.op == "Gather" else node.inputs[0].name
+                known[key] = _rounded(values, spec, self.method, self.moments.get(read), self.corrections.get(read))
             found = known[key]
-            losses.setdefault(found.method, []).append(found.loss)
+            self.losses.setdefault(found.method, []).append(found.loss)
             done[site] = replace(decision, encoding=found.encoding(spec), why=f"{decision.why}, {found.method}")
         record.changes = len(done)
-        record.notes += [
-            f"{len(some)} weights by {method}, which loses {np.mean(some):.3%} of the outputs' energy on average"
-            for method, some in sorted(losses.items())
-        ]
+        record.notes += said(self.losses)
         return plan.with_sites(done)
+
+
+def said(losses: Mapping[str, list[float]]) -> list[str]:
+    """What each method lost, for a person."""
+    return [
+        f"{len(some)} weights by {method}, which loses {np.mean(some):.3%} of the outputs' energy on average"
+        for method, some in sorted(losses.items())
+    ]
 
 
 def blocked(plan: QuantPlan) -> list[Site]:
@@ -152,10 +162,45 @@ def digest(rows: TurnedRows, spec: QSpec) -> bytes:
     return found.digest()
 
 
-def _rounded(values: npt.NDArray[Any], spec: QSpec, method: str, moments: F64 | None) -> Rounded:
+def _rounded(
+    values: npt.NDArray[Any], spec: QSpec, method: str, moments: F64 | None, correction: F64 | None
+) -> Rounded:
     codes = np.empty(values.shape, np.int8 if spec.qtype.low < 0 else np.uint8)
+    rows: Rows = rows_of(values, spec)
+    if correction is not None:
+        rows = np.asarray(rows[:] + rows[:] @ correction, np.float32)
     half = values.dtype == np.float16 or spec.scale == "half"
-    found = round_blocks(
-        rows_of(values, spec), levels(spec), block_size(spec), method, moments, half=half, out=turned(codes, spec)
-    )
+    found = round_blocks(rows, levels(spec), block_size(spec), method, moments, half=half, out=turned(codes, spec))
     return Rounded(found.grid.scale, found.grid.zero_point, found.codes, found.method, found.loss)
+
+
+def block_values(encoding: Encoding) -> F32:
+    """The values that codes in blocks stand for, in the layout of the weight."""
+    spec = encoding.spec
+    assert encoding.codes is not None
+    scale, zero, codes = (turned(part, spec) for part in (encoding.scale, encoding.zero_point, encoding.codes))
+    return np.ascontiguousarray(turned(BlockGrid(levels(spec), block_size(spec), scale, zero).values(codes), spec))
+
+
+def units(model: ir.Model, plan: QuantPlan) -> list[list[Site]]:
+    """The sites that are encoded together, layers in the order of the graph; a table goes with the layer that it is.
+
+    Tables that are no layer come first, as they do in the model.
+    """
+    sites = blocked(plan)
+    nodes = {node.name: node for node in model.nodes}
+    place = {node.name: number for number, node in enumerate(ir.topological(model.graph))}
+    tables = [site for site in sites if nodes[site.consumer].op == "Gather"]
+    forms = {_form(nodes, site) for site in tables}
+    found: dict[object, list[Site]] = defaultdict(list)
+    for site in sorted(sites, key=lambda site: (site in tables, place[site.consumer])):
+        constant, spec = nodes[site.consumer].inputs[site.port], plan.sites[site].choice
+        assert spec is not None
+        twin = bool(tables) and _form(nodes, site) in forms
+        found[digest(rows_of(ir.array(constant), spec), spec) if twin else site.tensor].append(site)
+    return sorted(found.values(), key=lambda unit: place[unit[0].consumer])
+
+
+def _form(nodes: Mapping[str, ir.Node], site: Site) -> tuple[int, ...]:
+    """The shape of a weight, whichever way round."""
+    return tuple(sorted(int(d) for d in nodes[site.consumer].inputs[site.port].shape))

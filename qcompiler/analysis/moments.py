@@ -7,6 +7,7 @@ memory budget, and are no part of `Stats`: sums of floats depend on their order,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ def collect_moments(
             continue
         read += 1
         for name, value in event.values.items():
-            rows = np.asarray(value, np.float32).reshape(-1, value.shape[-1])
+            rows = _rows(value)
             if not rows.size or rows.shape[1] != wanted[name]:
                 continue
             product = _moments(rows)
@@ -103,6 +104,52 @@ def collect_patch_moments(
                 product = _moments(patches(np.asarray(event.values[tensor], np.float32), window, PLACES)[0])
                 found[name] = product if name not in found else np.add(found[name], product, out=found[name])
     return {name: value for name, value in found.items() if np.isfinite(value).all()}
+
+
+class Pair(NamedTuple):
+    """Sums over rows x of a float model and y of the same place in another: of y y^T, and of x y^T."""
+
+    second: F64
+    cross: F64
+
+
+def collect_pairs(
+    reference: ir.Model,
+    model: ir.Model,
+    source: Iterable[Sample],
+    widths: Mapping[str, int],
+    *,
+    memory_budget: int = 512 << 20,
+) -> dict[str, Pair]:
+    """What a place of a model reads beside what it reads in a reference of the same nodes; as `collect_moments`.
+
+    Raises:
+        DataError: a tensor holds NaN or infinity, or a model cannot run on a sample.
+    """
+    wanted = {name: width for name, width in widths.items() if width <= LARGEST}
+    found: dict[str, Pair] = {}
+    if not wanted:
+        return found
+    taps = (Tap(which, source, wanted, memory_budget // 2, 0) for which in (reference, model))
+    for one, other in zip(*taps, strict=True):
+        if isinstance(one, Shed):
+            for name in one.names:
+                found.pop(name, None)
+        if not isinstance(one, Seen) or not isinstance(other, Seen):
+            continue
+        for name, value in one.values.items():
+            x, y = (_rows(seen) for seen in (value, other.values[name]))
+            if not x.size or x.shape[1] != wanted[name]:
+                continue
+            sums = Pair(_moments(y), (x.T @ y).astype(np.float64))
+            if not all(np.isfinite(part).all() for part in sums):
+                raise DataError(f"tensor {name!r} holds NaN or infinity", where=one.sample.name)
+            found[name] = sums if name not in found else Pair(*map(np.add, found[name], sums))
+    return found
+
+
+def _rows(value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.asarray(value, np.float32).reshape(-1, value.shape[-1])
 
 
 def _moments(rows: npt.NDArray[np.float32]) -> F64:

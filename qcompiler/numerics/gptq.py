@@ -88,6 +88,18 @@ def factor(hessian: F64, damping: float = DAMPING) -> tuple[F64, float]:
     raise DataError("the second moments of a layer's inputs have no Cholesky factor", hint="is the data all zeros?")
 
 
+def correction(second: F64, cross: F64, damping: float = DAMPING) -> F64:
+    """A (K, K), such that W + W A gives with inputs y what W gives with x, as nearly as any matrix does.
+
+    Least squares over all rows, W x ~ (W + W A) y: A = (C - H) H^-1, where H = sum y y^T and C = sum x y^T, H damped.
+    What was lost in front of a layer, for which y differs from x, is so made good in part.
+
+    Source: Li et al., "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration" (2025).
+    """
+    upper, _ = factor(second, damping)
+    return np.asarray((cross - second) @ (upper.T @ upper))
+
+
 def gptq(weight: F32, hessian: npt.NDArray[np.floating], grid: Grid, *, damping: float = DAMPING) -> Rounded:
     """Codes of a matrix on a given grid.
 

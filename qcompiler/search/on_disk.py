@@ -9,7 +9,6 @@ A table that is an output layer, too, goes with that layer, whose codes it has.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
@@ -20,7 +19,7 @@ from qcompiler import ir
 from qcompiler._version import __version__
 from qcompiler.errors import UsageError
 from qcompiler.passes.lower.materialise import Materialise
-from qcompiler.passes.plan.encode_blocks import EncodeBlocks, blocked, digest, rows_of
+from qcompiler.passes.plan.encode_blocks import EncodeBlocks, units
 from qcompiler.pipeline import GraphPass, Instrument, PassRecord, Pipeline, Trace
 from qcompiler.quant import Encoding, QuantPlan, Site, SitePlan
 from qcompiler.search.candidates import Candidate, Draft, Drafter
@@ -116,7 +115,7 @@ class ShelveBlocks(GraphPass):
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each weight is a change."""
         nodes = {node.name: node for node in model.nodes}
-        some = units(nodes, self.plan)
+        some = units(model, self.plan)
         sizes = [sum(ir.nbytes(nodes[site.consumer].inputs[site.port]) for site in unit) / MIB for unit in some]
         finished, before = 0.0, len(self.shelf.journal)
         for unit, size in zip(some, sizes, strict=True):
@@ -157,25 +156,6 @@ class ShelveBlocks(GraphPass):
     def _key(self, site: Site, constant: ir.Constant) -> str:
         spec = self.plan.sites[site].choice
         return content_key(__version__, self.method, site.tensor, spec, constant.dtype, list(constant.shape))
-
-
-def units(nodes: Mapping[str, ir.Node], plan: QuantPlan) -> list[list[Site]]:
-    """The sites that must be encoded together, in the order of the layers."""
-    sites = blocked(plan)
-    tables = [site for site in sites if nodes[site.consumer].op == "Gather"]
-    forms = {sorted_form(nodes, site) for site in tables}
-    found: dict[object, list[Site]] = defaultdict(list)
-    for site in [site for site in sites if site not in tables] + tables:
-        constant, spec = nodes[site.consumer].inputs[site.port], plan.sites[site].choice
-        assert spec is not None
-        twin = bool(tables) and sorted_form(nodes, site) in forms
-        found[digest(rows_of(ir.array(constant), spec), spec) if twin else site.tensor].append(site)
-    return list(found.values())
-
-
-def sorted_form(nodes: Mapping[str, ir.Node], site: Site) -> tuple[int, ...]:
-    """The shape of a weight, whichever way round."""
-    return tuple(sorted(int(d) for d in nodes[site.consumer].inputs[site.port].shape))
 
 
 def encoding_from(parts: Sequence[ir.Lazy], method: str, site: Site, plan: QuantPlan) -> Encoding:

@@ -2,7 +2,7 @@
 
 rtn, mse, hqq    from the weights alone
 awq              inputs rescaled (`scale_inputs`), then mse
-gptq             second moments of the inputs, no rescaling
+gptq             second moments of the inputs, no rescaling; layer after layer (`in_turn`)
 auto             awq, then gptq; hqq without samples
 
 Palettes are found by k-means, and with samples by k-means that counts inputs as they matter, then gptq.
@@ -22,11 +22,18 @@ from qcompiler.numerics.patches import Window
 from qcompiler.passes.condition.scale_inputs import ScaleInputs
 from qcompiler.passes.plan.ada_round import window_of
 from qcompiler.passes.plan.encode_blocks import EncodeBlocks, blocked
+<<<<<<< HEAD
 from qcompiler.passes.plan.encode_palettes import EncodePalettes, palettes
 from qcompiler.pipeline import Instrument, Pipeline, Trace
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Draft
 from qcompiler.targets.spec import reduced_axis
+=======
+from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
+from qcompiler.quant import QuantPlan
+from qcompiler.search.candidates import Draft
+from qcompiler.search.in_turn import EncodeInTurn
+>>>>>>> eea995f (GPTQ in the order of the graph: layers are fitted to what rounded layers in front of them give)
 
 BY_DATA = ("auto", "gptq", "awq")
 ROUNDING = {"awq": "mse"}
@@ -67,9 +74,16 @@ def with_codes(
     plan = draft.plan
     if moments and method in ("auto", "awq") and pipeline.graph(model, [ScaleInputs(plan, moments)]):
         plan = pipeline.plan(model, QuantPlan(), [draft.annotate])
+<<<<<<< HEAD
     patches = {} if source is None else collect_patch_moments(draft.model, source, windows(draft), memory)
     steps = [EncodeBlocks(ROUNDING.get(method, method), moments), EncodePalettes(moments, patches)]
     plan = pipeline.plan(model, plan, steps)
+=======
+    step: PlanPass = EncodeBlocks(ROUNDING.get(method, method), moments)
+    if source is not None and moments and method in ("auto", "gptq"):
+        step = EncodeInTurn(source, memory, tell)
+    plan = pipeline.plan(model, plan, [step])
+>>>>>>> eea995f (GPTQ in the order of the graph: layers are fitted to what rounded layers in front of them give)
     return replace(draft, model=model, plan=plan, trace=pipeline.trace)
 
 

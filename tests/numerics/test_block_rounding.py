@@ -87,6 +87,19 @@ def test_gptq_and_descent_never_lose_more(levels: Levels, seed: int, samples: in
     assert levels.low <= codes.min() and codes.max() <= levels.high
 
 
+@given(seed=st.integers(0, 10**6), noise=st.floats(0.01, 1.0), rows=st.integers(5, 80))
+@settings(deadline=None, max_examples=20)
+def test_a_correction_brings_outputs_nearer(seed: int, noise: float, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, 20)) @ rng.standard_normal((20, 20))
+    y = x + noise * rng.standard_normal(x.shape)
+    weight = rng.standard_normal((6, 20))
+    better = weight + weight @ gptq.correction(y.T @ y, x.T @ y)
+    before, after = (float(((x @ weight.T - y @ w.T) ** 2).sum()) for w in (weight, better))
+    assert after <= before * (1 + 1e-9)
+    assert np.abs(gptq.correction(x.T @ x, x.T @ x)).max() < 1e-9
+
+
 def test_gptq_gains_where_inputs_are_correlated() -> None:
     weight, h = problem(3, rows=16, k=64, samples=200)
     grid = least_squares(weight, Levels.unsigned(4), 32, np.diag(h))
