@@ -98,6 +98,4 @@ def test_weights_take_their_rounded_values() -> None:
     for site, decision in done.quantized():
         assert decision.encoding is not None
         np.testing.assert_array_equal(ir.array(nodes[site.consumer].inputs[site.port]), block_values(decision.encoding))
-    assert widths is not None and not any(
-        c.name.startswith("w") and "rounded" not in c.name for c in rounded.constants()
-    )
+    assert all(constant.name.endswith("_rounded") for constant in rounded.constants())
