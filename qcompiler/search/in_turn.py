@@ -22,6 +22,7 @@ from qcompiler.numerics.gptq import correction
 from qcompiler.passes.plan.encode_blocks import EncodeBlocks, block_values, said, units
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import QuantPlan, Site
+from qcompiler.targets.spec import reduced_axis
 
 READINGS = 32
 
@@ -52,7 +53,7 @@ class EncodeInTurn(PlanPass):
         for number, sites in enumerate(rounds):
             self.tell("round weights", number, len(rounds))
             layers = [nodes[site.consumer] for site in sites if nodes[site.consumer].op != "Gather"]
-            widths = {node.inputs[0].name: width(node) for node in layers}
+            widths = {node.inputs[0].name: int(node.inputs[1].shape[reduced_axis(node)]) for node in layers}
             pairs = collect_pairs(model, rounded, self.source, widths, memory_budget=self.memory)
             moments = {name: pair.second for name, pair in pairs.items()}
             step = EncodeBlocks("auto", moments, {name: correction(*pair) for name, pair in pairs.items()}, losses)
@@ -75,11 +76,6 @@ def readings(model: ir.Model, plan: QuantPlan) -> list[list[Site]]:
     every = list(groups.values())
     parts = np.array_split(np.arange(len(every)), min(READINGS, max(len(every), 1)))
     return [[site for number in part for site in every[number]] for part in parts if len(part)]
-
-
-def width(layer: ir.Node) -> int:
-    """Length of what a layer sums over."""
-    return int(layer.inputs[1].shape[1 if layer.attrs.get("transB", 0) else 0])
 
 
 def put(model: ir.Model, plan: QuantPlan) -> None:

@@ -22,18 +22,12 @@ from qcompiler.numerics.patches import Window
 from qcompiler.passes.condition.scale_inputs import ScaleInputs
 from qcompiler.passes.plan.ada_round import window_of
 from qcompiler.passes.plan.encode_blocks import EncodeBlocks, blocked
-<<<<<<< HEAD
 from qcompiler.passes.plan.encode_palettes import EncodePalettes, palettes
-from qcompiler.pipeline import Instrument, Pipeline, Trace
-from qcompiler.quant import QuantPlan
-from qcompiler.search.candidates import Draft
-from qcompiler.targets.spec import reduced_axis
-=======
 from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Draft
 from qcompiler.search.in_turn import EncodeInTurn
->>>>>>> eea995f (GPTQ in the order of the graph: layers are fitted to what rounded layers in front of them give)
+from qcompiler.targets.spec import reduced_axis
 
 BY_DATA = ("auto", "gptq", "awq")
 ROUNDING = {"awq": "mse"}
@@ -74,16 +68,11 @@ def with_codes(
     plan = draft.plan
     if moments and method in ("auto", "awq") and pipeline.graph(model, [ScaleInputs(plan, moments)]):
         plan = pipeline.plan(model, QuantPlan(), [draft.annotate])
-<<<<<<< HEAD
     patches = {} if source is None else collect_patch_moments(draft.model, source, windows(draft), memory)
-    steps = [EncodeBlocks(ROUNDING.get(method, method), moments), EncodePalettes(moments, patches)]
-    plan = pipeline.plan(model, plan, steps)
-=======
     step: PlanPass = EncodeBlocks(ROUNDING.get(method, method), moments)
     if source is not None and moments and method in ("auto", "gptq"):
         step = EncodeInTurn(source, memory, tell)
-    plan = pipeline.plan(model, plan, [step])
->>>>>>> eea995f (GPTQ in the order of the graph: layers are fitted to what rounded layers in front of them give)
+    plan = pipeline.plan(model, plan, [step, EncodePalettes(moments, patches)])
     return replace(draft, model=model, plan=plan, trace=pipeline.trace)
 
 
