@@ -91,6 +91,7 @@ def _compiled(
     from qcompiler.data import open_source
     from qcompiler.data.calibration_cache import read_cache
     from qcompiler.frontend import front
+    from qcompiler.opening import opened
     from qcompiler.passes.plan.given import from_ranges
     from qcompiler.report.assemble import assemble, write
     from qcompiler.report.folder import check_free, work_folder
@@ -111,9 +112,9 @@ def _compiled(
 
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
-    frontend = front(Path(model), recipe.fixed_shapes, dump, backend.spec.lacks)
+    start = opened(Path(model), backend, recipe, data, dump)
+    frontend, source = start.frontend, start.source
     others = [front(Path(model), shapes, lacks=backend.spec.lacks) for shapes in recipe.other_shapes]
-    source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     if means.folder is not None:
         means.about(fingerprint(frontend.original), target)
@@ -151,7 +152,8 @@ def _compiled(
     on_evaluation = on_calibration if judged_on is source else evaluations(judged_on)
     attempts = Attempts(
         drafter, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
-        feeds if seconds else (), config, means, on_calibration, tell, weight_method=recipe.weight_method, shelf=shelf,
+        feeds if seconds else (), config, means, on_calibration, tell, notes=[*start.notes],
+        weight_method=recipe.weight_method, shelf=shelf,
     )  # fmt: skip
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
@@ -237,8 +239,7 @@ def calibrate(
     from qcompiler import backends
     from qcompiler.analysis import Kind, Stats, fingerprint
     from qcompiler.analysis.same_function import SameFunction
-    from qcompiler.data import open_source
-    from qcompiler.frontend import front
+    from qcompiler.opening import opened
     from qcompiler.report.folder import check_stats_file
     from qcompiler.search.calibration import calibrated
     from qcompiler.search.candidates import Drafter
@@ -247,8 +248,8 @@ def calibrate(
     recipe, tell = recipe or Recipe(), progress or silent
     backend = backends.get(target)
     check_stats_file(Path(output))
-    frontend = front(Path(model), recipe.fixed_shapes, lacks=backend.spec.lacks)
-    source = open_source(data, frontend.inputs, limit=recipe.samples)
+    start = opened(Path(model), backend, recipe, data)
+    frontend, source = start.frontend, start.samples
     frontend = frontend.checked(same := SameFunction(dict(next(iter(source)).feed)))
     drafter = Drafter(
         frontend.prepared, backend, recipe.keep_float, frontend.given, algorithms=recipe.chosen, same=same

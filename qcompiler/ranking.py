@@ -39,8 +39,7 @@ def sensitivity(
     from qcompiler import backends
     from qcompiler.analysis import SessionConfig, Stats, fingerprint
     from qcompiler.analysis.same_function import SameFunction
-    from qcompiler.data import open_source
-    from qcompiler.frontend import front
+    from qcompiler.opening import opened
     from qcompiler.search.attempts import Attempts
     from qcompiler.search.candidates import Drafter
     from qcompiler.search.costs import measured
@@ -55,8 +54,8 @@ def sensitivity(
     check_precision(backend, recipe, known=True)
     check_measure(by)
     tell("prepare", 0, None)
-    frontend = front(Path(model), recipe.fixed_shapes, lacks=backend.spec.lacks)
-    source = open_source(data, frontend.inputs, limit=recipe.samples)
+    start = opened(Path(model), backend, recipe, data)
+    frontend, source = start.frontend, start.samples
     frontend = frontend.checked(same := SameFunction(dict(next(iter(source)).feed)))
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
@@ -72,8 +72,9 @@ class CoreMl:
 
     @property
     def spec(self) -> TargetSpec:
-        """The table of the OS."""
-        return SPECS[self.parsed.os]
+        """The table of the OS; who enumerates shapes or names caches sees to the sizes of all inputs."""
+        table = SPECS[self.parsed.os]
+        return replace(table, shapes="any") if self.enumerate or self.state else table
 
     @property
     def host(self) -> Host:

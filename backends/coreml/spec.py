@@ -248,6 +248,7 @@ def spec(os: int) -> TargetSpec:
         variants=MappingProxyType(variants()),
         schemes=MappingProxyType(found),
         float_rules=FLOAT_RULES,
+        shapes="bounded",
         needs_data=frozenset({"w8a8", "mixed"}),
         recasts=frozenset(found),
         concat_ratio=math.inf,

@@ -85,17 +85,7 @@ class Qnn:
         return Conditioning((NormBias(), SquareToMul()))
 
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
-        """For `auto` 8 bits, 16 bits, or what a search puts side by side; float16 where there is no data.
-
-        Raises:
-            UsageError: an input has an open dimension.
-        """
-        for tensor in model.inputs:
-            if tensor.shape is None or not all(isinstance(size, int) for size in tensor.shape):
-                size = next((d for d in tensor.shape or () if not isinstance(d, int)), None)
-                shown = "x".join(map(str, tensor.shape or ["?"]))
-                hint = f"--shape {size}=1" if size else f"--shape {tensor.name}=..."
-                raise UsageError(f"QNN takes fixed shapes only; {tensor.name!r} is {shown}", where="--shape", hint=hint)
+        """For `auto` 8 bits, 16 bits, or what a search puts side by side; float16 where there is no data."""
         if precision != "auto":
             return [precision] if precision in self.spec.schemes else []
         if data:

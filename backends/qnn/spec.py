@@ -219,6 +219,6 @@ def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> T
         recasts, lacks = frozenset(), LACKS | LACKS_WITHOUT_FLOAT
     return TargetSpec(
         name="qnn", summary=SUMMARY, variants=VARIANTS, schemes=MappingProxyType(schemes), float_rules=FLOAT_RULES,
-        needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=lacks, several_shapes=True,
+        needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=lacks, shapes="fixed", several_shapes=True,
         beside=MappingProxyType(beside), float_beside=arch >= FLOAT16,
     )  # fmt: skip

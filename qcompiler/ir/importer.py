@@ -104,11 +104,11 @@ def untyped(name: str) -> gs.Variable:
 def import_info(info: ValueInfoProto, here: MutableMapping[str, gs.Tensor]) -> None:
     """Adds the tensor that `info` describes; where it is described twice, the first description counts."""
     dtype, shape, type_proto = read_type(info.type)
-    if any(d.dim_value < 0 for d in info.type.tensor_type.shape.dim):
+    if not all(map(_sound, info.type.tensor_type.shape.dim)):
         info = ValueInfoProto.FromString(info.SerializeToString())
         for dim in info.type.tensor_type.shape.dim:
-            if dim.dim_value < 0:
-                dim.ClearField("dim_value")
+            if not _sound(dim):
+                dim.Clear()
     if info.name not in here:
         variable = untyped(info.name)
         variable.dtype, variable.shape, variable.type_proto = dtype, shape, type_proto
@@ -136,6 +136,11 @@ def _is_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
 def _symbol(dim: onnx.TensorShapeProto.Dimension) -> str | None:
     """The name of a size; "?" and the like, which some exporters give every size that they do not know, name none."""
     return dim.dim_param if any(c.isalnum() for c in dim.dim_param) else None
+
+
+def _sound(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    """Whether a dimension is a size, has a name, or is left open."""
+    return _is_size(dim) or _symbol(dim) is not None or dim.WhichOneof("value") is None
 
 
 def import_node(proto: NodeProto, scope: Tensors, values: Values) -> gs.Node:

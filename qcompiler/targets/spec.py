@@ -144,6 +144,7 @@ class TargetSpec:
         scans: precisions for which the extremes of every value are to be known, not of quantized ones alone.
         zero_points: codes may stand for zero that are not 0, where a model comes with such.
         roofline: how fast it is, for choices that cannot be timed; None where this machine's times are the target's.
+        shapes: of inputs: `any`, `bounded` (fixed, or from the least to the most), or `fixed`.
         several_shapes: a model is compiled for several sets of fixed shapes that share its weights.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
         beside: the precisions that may stand side by side in `mixed`, the first preferred, each with its rules there;
@@ -168,6 +169,7 @@ class TargetSpec:
     scans: frozenset[Precision] = field(default_factory=frozenset)
     zero_points: bool = True
     roofline: Roofline | None = None
+    shapes: Literal["any", "bounded", "fixed"] = "any"
     several_shapes: bool = False
     beside: Mapping[Precision, tuple[OpRule, ...]] = field(default_factory=dict)
     float_beside: bool = True

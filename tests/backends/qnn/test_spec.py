@@ -8,7 +8,6 @@ import pytest
 from qcompiler import Recipe, compiler, ir
 from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.spec import table
-from qcompiler.errors import UsageError
 from qcompiler.quant import Site
 from tests.backends.qnn.helper import attention, convnet, drafted, need_qnn, quantized
 from tests.graphs import parse
@@ -114,12 +113,6 @@ def test_rank_6_is_refused_with_the_reason() -> None:
 
 def test_float16_is_refused_before_v69() -> None:
     assert "fp16" not in Qnn("sm8350").spec.precisions and "fp16" in Qnn("sm8450").spec.precisions
-
-
-def test_open_dimensions_are_refused() -> None:
-    model = parse("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
-    with pytest.raises(UsageError, match=r"fixed shapes only; 'x' is Nx4 \(--shape N=1"):
-        Qnn().wished("auto", model, data=True)
 
 
 def test_the_search_gives_16_bits_to_what_needs_them(tmp_path: Path) -> None:
