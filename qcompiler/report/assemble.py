@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qcompiler._version import __version__
-from qcompiler.analysis import Stats, Timing, speedup
+from qcompiler.analysis import SessionConfig, Stats, Timing, speedup
 from qcompiler.backends.base import Backend
 from qcompiler.backends.conformance import Conformance
 from qcompiler.data import Source
@@ -20,6 +20,7 @@ from qcompiler.quant.plan_file import plan_to_json
 from qcompiler.report.build import backend_lines, finite, node_lines, pass_lines, tensor_lines
 from qcompiler.report.columns import plural
 from qcompiler.report.folder import REPORT, artifacts, sha256
+from qcompiler.report.language_facts import language_facts
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 from qcompiler.report.search_facts import search_facts, write_front
 from qcompiler.report.session_facts import session_facts
@@ -80,6 +81,7 @@ def assemble(
     said += [f"{f.node} was planned in integers and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
     said += [f"{s.node} runs as {s.runs_as}: {s.rule}" for s in conformance.surprises]
     said += conformance.notes
+    config = SessionConfig(threads=threads, entries=backend.host.entries)
     return Report(
         tool={"name": "qcompiler", "version": __version__, "python": platform.python_version()},
         model=describe(frontend),
@@ -106,6 +108,7 @@ def assemble(
         artifacts=(),
         session=session_facts(tuned, optimized=optimized),
         search=search_facts(evidence),
+        language=language_facts(frontend.original, shipped.runs, outcome, judged_on, config),
     )
 
 

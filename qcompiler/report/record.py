@@ -158,6 +158,7 @@ class Report:
     schema: int = SCHEMA
     session: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
+    language: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of report.json: sorted keys, finite numbers only."""
