@@ -28,7 +28,7 @@ from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.float_grid import PHASES, choose_scale, phase
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.palette import palettes
-from qcompiler.numerics.ranges import METHODS
+from qcompiler.numerics.ranges import range_of
 from qcompiler.numerics.scale_forms import rounded_scale
 from qcompiler.numerics.weights import CLIP_FACTORS, extremes, float_grid, integer_grid, mse_clip
 from qcompiler.passes.plan.annotate import needs_range
@@ -148,7 +148,7 @@ class Encode(PlanPass):
         if root.tensor in useful:
             histogram = histogram.clamped(*useful[root.tensor])
         try:
-            low, high = METHODS[method](histogram, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
+            low, high = range_of(method, histogram, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
             if spec.qtype.kind == "float" and spec.qtype.bits > FEW_BITS:
                 amax, dtype = max(-low, high), helper.tensor_dtype_to_np_dtype(spec.qtype.onnx)
                 high = amax * phase(histogram, amax, high=spec.qtype.high, dtype=dtype)

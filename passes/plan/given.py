@@ -158,3 +158,9 @@ def as_type_of(encoding: Encoding, spec: QSpec) -> Encoding:
         spec=replace(spec, granularity=encoding.spec.granularity, symmetric=symmetric, narrow=False),
         zero_point=zero_point,
     )
+
+
+def renamed(given: Mapping[Site, Encoding], aliases: Mapping[str, str]) -> dict[Site, Encoding]:
+    """The given encodings of tensors that have other names now, for all uses of those."""
+    named = {site.tensor: encoding for site, encoding in reversed(list(given.items()))}
+    return {Site(new): named[old] for new, old in aliases.items() if old in named}

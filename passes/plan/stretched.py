@@ -28,7 +28,7 @@ class Statistics(Ranges, Protocol):
         """Extremes by index of an axis."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stretched:
     """Statistics under the new names.
 
@@ -43,6 +43,7 @@ class Stretched:
     renamed: Mapping[str, str]
     octaves: Mapping[str, npt.NDArray[np.int64]]
     axes: Mapping[str, int] = field(default_factory=dict)
+    _known: dict[str, tuple[ChannelHistogram, Histogram]] = field(default_factory=dict)
 
     def histogram(self, tensor: str) -> Histogram:
         """See `Ranges`."""
@@ -59,6 +60,11 @@ class Stretched:
         return self.stats.shape(self.renamed.get(tensor, tensor))
 
     def _both(self, tensor: str) -> tuple[ChannelHistogram, Histogram]:
+        if tensor not in self._known:
+            self._known[tensor] = self._stretched(tensor)
+        return self._known[tensor]
+
+    def _stretched(self, tensor: str) -> tuple[ChannelHistogram, Histogram]:
         old, octaves, axis = self.renamed[tensor], self.octaves[tensor], self.axes.get(tensor, 1)
         channels, ends = self.stats.channels(old, axis), self.stats.channel_range(old, axis)
         if channels is None or ends is None:

@@ -20,6 +20,7 @@ the grid spans [-T, T], T = max(-low, high). `choose_qparams` turns a range into
 
 from __future__ import annotations
 
+import hashlib
 from typing import Protocol
 
 import numpy as np
@@ -30,11 +31,13 @@ from qcompiler.numerics.histogram import F64, I64, Histogram
 from qcompiler.numerics.mse_range import mse
 from qcompiler.numerics.noise import GridNoise, expected_error
 
-__all__ = ["METHODS", "RangeMethod", "auto", "entropy", "expected_error", "minmax", "mse", "percentile"]
+__all__ = ["METHODS", "RangeMethod", "auto", "entropy", "expected_error", "minmax", "mse", "percentile", "range_of"]
 
 _WIDE_ENOUGH = 1.05
 # Weight of errors of clipping.
 _CLIPPING = 2.0
+# Ranges that are remembered.
+_MANY = 1 << 16
 
 
 class RangeMethod(Protocol):
@@ -103,3 +106,19 @@ METHODS: dict[str, RangeMethod] = {
     "mse": mse,
     "auto": auto,
 }
+
+
+_KNOWN: dict[tuple[object, ...], tuple[float, float]] = {}
+
+
+def range_of(method: str, hist: Histogram, *, qmin: int, qmax: int, symmetric: bool) -> tuple[float, float]:
+    """The range by a method, searched once for each content of a histogram: candidates ask for the same ones again."""
+    used = np.flatnonzero(hist.counts)
+    content = hashlib.blake2b(used.tobytes() + hist.counts[used].tobytes(), digest_size=16).digest()
+    key = (method, qmin, qmax, symmetric, content, hist.minimum, hist.maximum, hist.total)
+    if key not in _KNOWN:
+        found = METHODS[method](hist, qmin=qmin, qmax=qmax, symmetric=symmetric)
+        if len(_KNOWN) >= _MANY:
+            _KNOWN.clear()
+        _KNOWN[key] = found
+    return _KNOWN[key]

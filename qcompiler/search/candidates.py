@@ -22,6 +22,7 @@ from qcompiler.passes.plan.clip_weights import ClipWeights
 from qcompiler.passes.plan.correct_bias import CorrectBias, corrected_by
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, Ranges, wanted
+from qcompiler.passes.plan.given import renamed
 from qcompiler.passes.plan.importance import importance
 from qcompiler.passes.plan.keep_pairs import KeepPairs
 from qcompiler.passes.plan.round_kernels import RoundKernels
@@ -143,6 +144,7 @@ class Drafter:
     placed: Mapping[str, NodePlan] = field(default_factory=dict)
     algorithms: Algorithms = field(default_factory=Algorithms)
     same: SameFunction = field(default_factory=SameFunction)
+    _equalized: dict[object, tuple[Draft, Statistics, Draft, Ranges]] = field(default_factory=dict)
 
     def draft(self, precision: Precision) -> Draft:
         """Chooses nodes and sites for a precision."""
@@ -202,7 +204,15 @@ class Drafter:
         return kinds
 
     def equalized(self, draft: Draft, stats: Statistics) -> tuple[Draft, Ranges]:
-        """The draft with channels stretched where that is for nothing, and its statistics."""
+        """The draft with channels stretched where that is for nothing, and its statistics; once for several tries."""
+        key = (id(draft), id(stats), self.algorithms.equalize_depthwise, self.algorithms.equalize_layers)
+        if key not in self._equalized:
+            if len(self._equalized) > 3:  # forms are kept of a few drafts only
+                self._equalized.clear()
+            self._equalized[key] = (draft, stats, *self._stretched(draft, stats))
+        return self._equalized[key][2:]
+
+    def _stretched(self, draft: Draft, stats: Statistics) -> tuple[Draft, Ranges]:
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         found, renamed, octaves, axes = draft, dict[str, str](), dict[str, npt.NDArray[np.int64]](), dict[str, int]()
         steps: list[EqualizeDepthwise | EqualizeLayers] = []
@@ -281,12 +291,6 @@ class Drafter:
         plan = QuantPlan({}, float_nodes(self.prepared))
         fused = Candidate("float", "fused", self.prepared, model, plan, pipeline.trace)
         return fused, Candidate("float", "as given", original, original, QuantPlan({}, float_nodes(original)))
-
-
-def renamed(given: Mapping[Site, Encoding], aliases: Mapping[str, str]) -> dict[Site, Encoding]:
-    """The given encodings of tensors that have other names now, for all uses of those."""
-    named = {site.tensor: encoding for site, encoding in reversed(list(given.items()))}
-    return {Site(new): named[old] for new, old in aliases.items() if old in named}
 
 
 def float_nodes(model: ir.Model) -> dict[str, NodePlan]:

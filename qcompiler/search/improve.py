@@ -10,14 +10,13 @@ gain: where the model with rounded weights and float activations is not `MARGIN`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.patch_moments import Layer, Moments, moments
-from qcompiler.analysis.run import Level
 from qcompiler.analysis.tap import known_count
 from qcompiler.data import Sample
 from qcompiler.passes.lower.materialise import Materialise
@@ -95,9 +94,11 @@ class Improver:
         on: bool,
     ) -> tuple[Candidate, Drafter]:
         """The better of a candidate and the same with some algorithms switched, and what made it."""
+        if not on and not applied(base, names):
+            return base, using
         other = replace(using, algorithms=using.algorithms.updated(dict.fromkeys(names, on)))
         made = other.candidate(draft, stats, base.method, methods)
-        if not any(record.name in names and record.changes for record in (made if on else base).trace.records):
+        if on and not applied(made, names):
             return base, using
         said = ", ".join(names)
         better = self._better(base, made, said if on else f"no {said}")
@@ -107,17 +108,17 @@ class Improver:
         """Whether rounded weights make a good part of a candidate's noise."""
         model, plan = base.planned.copy(), weights_alone(base.planned, base.plan)
         Pipeline().graph(model, [Materialise(plan)])
-        found = self.quality({"all": base.runs, "weights": model}, level="off")
+        found = self.quality({"all": base.runs, "weights": model}, plain=("weights",))
         return found["weights"] < found["all"] + MARGIN
 
-    def quality(self, candidates: Mapping[str, ir.Model], level: Level = "all") -> dict[str, float]:
-        """Lowest SQNR of the outputs of some models, dB; `level` is how far ONNX Runtime may optimise them."""
+    def quality(self, candidates: Mapping[str, ir.Model], plain: Collection[str] = ()) -> dict[str, float]:
+        """Lowest SQNR of the outputs of some models, dB; those named `plain` are run without optimisation."""
         if self._evaluations is None:
             self._evaluations = Evaluations(
                 self.original, self.samples(), config=self.config, crew=self.means.crew, journal=self.means.journal
             )
-        config = replace(self.config, level=level)
-        models = {name: Served.of(model, config) for name, model in candidates.items()}
+        off = replace(self.config, level="off")
+        models = {n: Served.of(model, off if n in plain else self.config) for n, model in candidates.items()}
         found = self._evaluations.evaluate(models, measure=Fidelity())
         return {name: min(result.output_sqnr_db.values(), default=math.inf) for name, result in found.items()}
 
@@ -146,6 +147,11 @@ class Improver:
             found = moments(model, self.samples(), missing, config=self.config)
             self._moments |= {keys[name]: seen for name, seen in found.items()}
         return {name: self._moments[key] for name, key in keys.items() if key in self._moments}
+
+
+def applied(candidate: Candidate, names: Sequence[str]) -> bool:
+    """Whether any of some passes changed anything on the way to a candidate."""
+    return any(record.name in names and record.changes for record in candidate.trace.records)
 
 
 def weights_alone(model: ir.Model, plan: QuantPlan) -> QuantPlan:

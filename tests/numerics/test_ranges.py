@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from qcompiler.numerics import ranges
 from qcompiler.numerics.affine import choose_qparams
 from qcompiler.numerics.entropy_range import _best_threshold
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.noise import GridNoise
-from qcompiler.numerics.ranges import METHODS, auto, entropy, expected_error, minmax, mse, percentile
+from qcompiler.numerics.ranges import METHODS, auto, entropy, expected_error, minmax, mse, percentile, range_of
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -251,3 +252,24 @@ def test_speed(name: str) -> None:
         best = min(best, time.perf_counter() - start)
     # 5 ms, and 20 ms for entropy, on a quiet machine; tripled for a busy one.
     assert best < (0.06 if name == "entropy" else 0.015)
+
+
+def test_a_range_is_searched_once_for_each_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def counted(hist: Histogram, *, qmin: int, qmax: int, symmetric: bool) -> tuple[float, float]:
+        calls.append("mse")
+        return mse(hist, qmin=qmin, qmax=qmax, symmetric=symmetric)
+
+    monkeypatch.setitem(METHODS, "mse", counted)
+    monkeypatch.setattr(ranges, "_KNOWN", {})
+    x = np.random.default_rng(5).normal(size=4000).astype(np.float32)
+    first, again, other = (Histogram.of(values) for values in (x, x[::-1], x * 1.5))
+    grid = {"qmin": 0, "qmax": 255, "symmetric": False}
+    assert range_of("mse", first, **grid) == range_of("mse", again, **grid) == mse(first, **grid)
+    assert len(calls) == 1
+    assert range_of("mse", other, **grid) != range_of("mse", first, **grid)
+    range_of("mse", first, qmin=-127, qmax=127, symmetric=True)
+    assert len(calls) == 3
+    monkeypatch.setattr(ranges, "_MANY", 2)
+    assert range_of("minmax", first, **grid) == (first.minimum, first.maximum) and len(ranges._KNOWN) == 1

@@ -78,7 +78,7 @@ def test_weights_that_matter_are_rounded_and_the_outputs_gain() -> None:
     layers = layers_of(base.planned, base.plan)
     step = AdaRound(improver.seen(base.planned, layers))
     made = drafter.candidate(draft, stats, "auto", {}, (step,))
-    found = improver.quality({"base": weights_only(base), "made": weights_only(made)}, level="off")
+    found = improver.quality({"base": weights_only(base), "made": weights_only(made)}, plain=("base", "made"))
     assert found["made"] > found["base"] + 3
     again = drafter.candidate(draft, stats, "auto", {}, (step,))
     assert made.model.to_proto().SerializeToString() == again.model.to_proto().SerializeToString()
@@ -101,7 +101,7 @@ def test_only_what_gains_is_kept_and_the_trace_says_so(monkeypatch: pytest.Monke
     found = improver.quality({"base": base.runs, "made": made.runs})
     kept = said[0].startswith("adaround: kept")
     assert found["made"] > found["base"] if kept else made.model is base.model
-    monkeypatch.setattr(Improver, "quality", lambda self, models, level="all": {"base": 30.0, "made": 30.05})
+    monkeypatch.setattr(Improver, "quality", lambda self, models, plain=(): {"base": 30.0, "made": 30.05})
     assert improver.improved(drafter, draft, base, stats, {}).model is base.model
 
 
@@ -146,7 +146,7 @@ def test_nothing_is_tried_where_it_is_off_or_cannot_gain() -> None:
     off = replace(drafter, algorithms=Algorithms(adaround=False))
     assert Improver(given, SAMPLES).improved(off, draft, base, stats, {}) is base
     coarse = Improver(given, SAMPLES)
-    coarse.quality = lambda models, level="all": {"all": 20.0, "weights": 40.0}  # type: ignore[method-assign]
+    coarse.quality = lambda models, plain=(): {"all": 20.0, "weights": 40.0}  # type: ignore[method-assign]
     assert coarse.improved(drafter, draft, base, stats, {}) is base
 
 
@@ -154,3 +154,15 @@ def test_samples_come_from_all_over_the_data() -> None:
     many = [Sample({}, None, str(i)) for i in range(100)]
     names = [int(sample.name) for sample in Improver(model(), many).samples()]
     assert len(names) == 32 and names[0] == 0 and names[-1] >= 90
+
+
+def test_candidates_of_one_draft_share_what_is_the_same_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, drafter, draft, stats, _ = drafted()
+    other = replace(drafter, algorithms=drafter.algorithms.updated({"correct-bias": False}))
+    assert other.equalized(draft, stats) == drafter.equalized(draft, stats)
+    assert drafter.equalized(draft, stats)[0] is other.equalized(draft, stats)[0]
+    off = replace(drafter, algorithms=drafter.algorithms.updated({"equalize-depthwise": False}))
+    assert off.equalized(draft, stats)[0] is not drafter.equalized(draft, stats)[0]
+    for _ in range(8):
+        again = drafter.draft("int8")
+        assert drafter.equalized(again, stats)[0].model is not draft.model
