@@ -1,59 +1,42 @@
-"""The table of ONNX operators that Core ML gets, as the documentation has it, beside onnx2coreml.
+"""The table of ONNX operators that Core ML gets, as the documentation has it, beside the peers.
 
-    python -m qcompiler.backends.coreml.coverage
-
-What onnx2coreml 1.0 takes is what its README lists; it was not run here.
+python -m qcompiler.backends.coreml.coverage
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qcompiler.backends.coreml.lower import FAMILIES, TABLE, Row
-
-PEER = frozenset(
-    {
-        "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp", "Log", "Abs", "Erf", "Reciprocal", "Neg", "Floor",
-        "Ceil", "Round", "Sign", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Atanh", "Min",
-        "Max", "Clip", "Mod", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor",
-        "Not", "IsNaN", "Where", "Relu", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "Gelu", "Softmax", "LogSoftmax",
-        "Softplus", "Elu", "HardSigmoid", "HardSwish", "Conv", "ConvTranspose", "MaxPool", "AveragePool",
-        "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "LayerNormalization", "InstanceNormalization",
-        "GroupNormalization", "MatMul", "Gemm", "Inverse", "Reshape", "Transpose", "Flatten", "Squeeze",
-        "Unsqueeze", "Concat", "Split", "Pad", "Cast", "Identity", "DepthToSpace", "GridSample", "Resize",
-        "Upsample", "Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements", "NonZero", "Slice",
-        "Expand", "Tile", "Shape", "ConstantOfShape", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
-        "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "ArgMax",
-        "ArgMin", "TopK", "LSTM",
-    }
-)  # fmt: skip
-"""ONNX operators in the README of onnx2coreml 1.0; `Inverse` is of com.microsoft."""
+from qcompiler.backends.coreml.lower import FAMILIES, TABLE
+from qcompiler.backends.coreml.peers import COREMLTOOLS_5, ONNX2COREML, PYTORCH
 
 
 def lines() -> Iterator[str]:
     """The rows in Markdown, by family and name."""
-    yield "| operator | in MIL | refused | onnx2coreml |"
-    yield "|---|---|---|---|"
+    yield "| operator | in MIL | refused | onnx2coreml | coremltools 5 | PyTorch |"
+    yield "|---|---|---|---|---|---|"
     for family, module in FAMILIES.items():
-        yield f"| **{family}** | | | |"
+        yield f"| **{family}** | | | | | |"
         rows = [row for row in TABLE.values() if row.lower.__module__ == module.__name__]
         for row in sorted(rows, key=lambda row: (row.domain, row.op)):
             name = f"{row.op} ({row.domain})" if row.domain else row.op
-            yield f"| {name} | {row.to} | {row.limits} | {'yes' if both(row) else ''} |"
-
-
-def both(row: Row) -> bool:
-    """Whether onnx2coreml has the operator, too."""
-    return not row.domain and row.op in PEER
+            marks = ["yes" if not row.domain and row.op in peer else "" for peer in (ONNX2COREML, COREMLTOOLS_5)]
+            torch = "" if row.domain else PYTORCH.get(row.op, "")
+            yield f"| {name} | {row.to} | {row.limits} | {marks[0]} | {marks[1]} | {torch} |"
 
 
 def summary() -> str:
-    """The counts in a sentence."""
+    """The counts in sentences."""
     standard = {op for domain, op in TABLE if not domain}
-    only = ", ".join(sorted(PEER - standard))
+
+    def shared(name: str, peer: frozenset[str]) -> str:
+        only = ", ".join(sorted(peer - standard))
+        return f"{name} has {len(peer)}, of which {len(peer & standard)} are here, too; not here: {only}."
+
     return (
-        f"{len(TABLE)} operators, {len(standard)} of them of the ONNX standard. onnx2coreml 1.0 lists {len(PEER)}, "
-        f"of which {len(PEER & standard)} are here, too; {only} is not."
+        f"{len(TABLE)} operators, {len(standard)} of them of the ONNX standard. "
+        f"{shared('onnx2coreml 1.0', ONNX2COREML)} {shared('coremltools 5', COREMLTOOLS_5)} "
+        f"For {len(PYTORCH)} of them coremltools 9 has one operator of PyTorch that does the same."
     )
 
 
