@@ -1,13 +1,14 @@
 """The model zoo for Hexagon: ours, and ONNX Runtime's own QNN helper, through the same compile and the same emulator.
 
     python -m benchmarks.qnn [NAME ...] [--precision w8a8,w8a16] [--soc sm8650] [--emulate 4] [--accuracy 50]
-                             [--no-peer] [--no-metric] [--json FILE]
+                             [--no-peer] [--only-peer] [--no-metric] [--json FILE]
 
 Of each model with fixed shapes (`SHAPES`): partitions, float16 islands, bytes of the binary, SQNR of the emulator
 against the QDQ model and against float (the worst output), and of the QDQ model against float, on `--emulate` samples
 of the evaluation part. Metric: of the emulated model on the first `--accuracy` samples for the classifiers in `SMALL`
 (beside float and QDQ on the same samples), of the QDQ model on the whole evaluation part for the others. The helper is
-`get_qnn_qdq_config` with its defaults (uint8 weights) behind `qnn_preprocess_model`, activations uint8 or uint16.
+`get_qnn_qdq_config` behind `qnn_preprocess_model`, activations uint8 or uint16: with its defaults (uint8 weights by
+tensor), and "signed" with what suits the chip best: symmetric int8 weights by channel, scales of norms in uint8.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ SHAPES = {
 }  # fmt: skip
 SMALL = ("kws_dscnn", "resnet20_cifar10", "vit_cifar10")
 CALIBRATION = 32
+SIGNED = "helper, signed"
 
 
 @dataclass
@@ -94,7 +96,7 @@ def ours(name: str, precision: str, soc: str, folder: Path) -> Path:
     return folder / "model.qdq.onnx"
 
 
-def helper(name: str, precision: str, folder: Path) -> Path:
+def helper(name: str, precision: str, folder: Path, *, signed: bool) -> Path:
     """That of ONNX Runtime's helper."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize
@@ -119,7 +121,14 @@ def helper(name: str, precision: str, folder: Path) -> Path:
     kind = QuantType.QUInt16 if precision.endswith("a16") else QuantType.QUInt8
     reader = Reader(feeds(name, CALIBRATION, "calibration"))
     source = str(before if changed else start)
-    config = get_qnn_qdq_config(source, reader, activation_type=kind, weight_type=QuantType.QUInt8)
+    if signed:
+        norms = (node for node in onnx.load(source).graph.node if node.op_type == "LayerNormalization")
+        config = get_qnn_qdq_config(
+            source, reader, activation_type=kind, weight_type=QuantType.QInt8, per_channel=True, weight_symmetric=True,
+            init_overrides={norm.input[1]: [{"quant_type": QuantType.QUInt8}] for norm in norms},
+        )  # fmt: skip
+    else:
+        config = get_qnn_qdq_config(source, reader, activation_type=kind, weight_type=QuantType.QUInt8)
     quantize(source, str(folder / "qdq.onnx"), config)
     return folder / "qdq.onnx"
 
@@ -182,7 +191,10 @@ def row_of(name: str, precision: str, who: str, options: argparse.Namespace) -> 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         try:
-            file = ours(name, precision, options.soc, work / "out") if who == "ours" else helper(name, precision, work)
+            if who == "ours":
+                file = ours(name, precision, options.soc, work / "out")
+            else:
+                file = helper(name, precision, work, signed=who == SIGNED)
             context = measured(row, file, options.soc, options.emulate, work)
             if context is not None and who == "ours" and not options.no_metric:
                 row.metric = metrics(row, file, context, options.soc, options.accuracy, work)
@@ -200,6 +212,7 @@ def main() -> None:
     parser.add_argument("--emulate", type=int, default=4)
     parser.add_argument("--accuracy", type=int, default=50)
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--only-peer", action="store_true")
     parser.add_argument("--no-metric", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -217,9 +230,10 @@ def main() -> None:
     ]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head), flush=True)
     rows: list[Row] = []
+    people = [*([] if options.only_peer else ["ours"]), *([] if options.no_peer else ["helper", SIGNED])]
     for name in options.names or list(zoo_data.load().MODELS):
         for precision in options.precision.split(","):
-            for who in ("ours",) if options.no_peer else ("ours", "helper"):
+            for who in people:
                 rows.append(row_of(name, precision, who, options))
                 print(rows[-1].line(), flush=True)
                 if options.json is not None:
