@@ -7,6 +7,7 @@ memory budget, and are no part of `Stats`: sums of floats depend on their order,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from qcompiler.numerics.patches import Window, patches
 F64 = npt.NDArray[np.float64]
 PLACES = 256
 """Places of each sample that a convolution is looked at."""
+SAMPLES = 64
+"""Samples that convolutions are looked at on: with their places, patches enough for the widest."""
 LARGEST = 1 << 13
 """Widths above this are left out: the matrix would take 512 MiB and more."""
 
@@ -80,7 +83,7 @@ def collect_moments(
 def collect_patch_moments(
     model: ir.Model, source: Iterable[Sample], layers: Mapping[str, tuple[str, Window]], memory_budget: int = 512 << 20
 ) -> dict[str, F64]:
-    """The same of the patches that convolutions without groups multiply their weights with.
+    """The same of the patches that convolutions without groups multiply their weights with, on the first samples.
 
     Args:
         model, source, memory_budget: as for `collect_moments`.
@@ -93,7 +96,7 @@ def collect_patch_moments(
     if not layers:
         return found
     tensors = dict.fromkeys(tensor for tensor, _ in layers.values())
-    for event in Tap(model, source, tensors, memory_budget, 0, SessionConfig()):
+    for event in Tap(model, list(islice(source, SAMPLES)), tensors, memory_budget, 0, SessionConfig()):
         if isinstance(event, Shed):
             for name in [name for name, (tensor, _) in layers.items() if tensor in event.names]:
                 found.pop(name, None)

@@ -81,6 +81,24 @@ def test_every_precision_is_what_onnxruntime_computes(
     assert (tmp_path / "out" / "check_on_mac.py").is_file() and (tmp_path / "out" / "names.json").is_file()
 
 
+@pytest.mark.parametrize(("target", "precision"), [("coreml", "w4-palette"), ("coreml:ios18-gpu", "w4-block")])
+def test_four_bits_follow_the_inputs_where_there_is_data(
+    file: Path, data: Path, tmp_path: Path, target: str, precision: str
+) -> None:
+    recipe = Recipe(precision=precision, bench_seconds=0)
+    found = {}
+    for name, given in (("with", data), ("without", None)):
+        plan = compile(file, target, given, output=tmp_path / name, recipe=recipe).plan
+        encodings = {site.tensor: decision.encoding for site, decision in plan.quantized()}
+        found[name] = {t: e.method for t, e in encodings.items() if e is not None and e.spec.qtype.bits == 4}
+    if precision == "w4-palette":
+        assert found == {
+            name: dict.fromkeys(("w2", "w3"), how) for name, how in (("with", "k-means, gptq"), ("without", "k-means"))
+        }
+    else:
+        assert found == {"with": {"w3": "gptq"}, "without": {"w3": "hqq"}}
+
+
 def converted(file: Path, folder: Path) -> Path:
     model = ir.load(file)
     save(convert(model, Settings(), interface(model)).model, folder)
