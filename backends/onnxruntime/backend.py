@@ -11,6 +11,7 @@ from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
+from qcompiler.backends.onnxruntime.cache import KINDS, STORED, QuantizeCache, store
 from qcompiler.backends.onnxruntime.condition import condition
 from qcompiler.backends.onnxruntime.gate import Feed, gate, loaded
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
@@ -39,6 +40,7 @@ class OnnxRuntime:
         bits, block, symmetric, table_bits, mixed_bits: how w4 stores weights, see `Blocks`.
         portable: w4 as DequantizeLinear in blocks, which is standard ONNX, in place of ONNX Runtime's own operators.
         accuracy_level: of MatMulNBits; 4 computes in int8, 0 in float32.
+        kv_cache: how a cache of keys and values is stored, empty for float (see `cache`).
     """
 
     variant: str = "vnni"
@@ -50,11 +52,15 @@ class OnnxRuntime:
     mixed_bits: bool = False
     portable: bool = False
     accuracy_level: int = 4
+    kv_cache: str = ""
 
     def __post_init__(self) -> None:
         _ = self.blocks  # refuses what no kernel takes
         if self.accuracy_level not in range(5):
             raise UsageError("is a number from 0 to 4", where="--accuracy-level")
+        if self.kv_cache not in ("", *KINDS):
+            said = f"ONNX Runtime joins no tensors of {self.kv_cache}, so a cache cannot grow"
+            raise UsageError(said, where="--kv-cache", hint=f"known: {', '.join(KINDS)}")
         if self.portable and self.bits == 2:
             raise UsageError("no DequantizeLinear of ONNX Runtime reads 2 bits", where="--portable")
         if self.optimized and self.host.modelled:
@@ -100,7 +106,8 @@ class OnnxRuntime:
     def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
         own = () if self.portable else (UseNBits(self.accuracy_level),)
-        return (*own, SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))
+        cache = (QuantizeCache(),) if self.kv_cache and precision != "float" else ()
+        return (*own, *cache, SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))
 
     def simulate(self, model: ir.Model) -> ir.Model:
         """Itself."""
@@ -133,9 +140,13 @@ class OnnxRuntime:
         if not job.on_disk:
             seen = self.inspect(job.model, job.plan.nodes, job.config, job.feed)
         mark(job.model, job.config)
-        ir.save(job.model, job.folder / MODEL)
+        shipped = store(job.model) if self.kv_cache else job.model
+        ir.save(shipped, job.folder / MODEL)
         if job.on_disk:
-            seen = loaded(job.folder / MODEL, job.model, job.config)
+            seen = loaded(job.folder / MODEL, shipped, job.config)
+        elif shipped is not job.model:
+            loaded(job.folder / MODEL, shipped, job.config)
+            seen = replace(seen, notes=(*seen.notes, STORED))
         write_session(job.folder, job.config, Checked(self.version, seen.ops), optimized=self.optimized)
         return seen
 

@@ -115,6 +115,18 @@ class Editor:
         self.taken.add(name)
         return name
 
+    # ---- the interface
+    def add_input(self, hint: str, dtype: Any, shape: Sequence[int | str | None]) -> gs.Variable:
+        """A further input of the graph."""
+        variable = self.variable(hint, dtype, shape)
+        self.graph.inputs.append(variable)
+        return variable
+
+    def add_output(self, tensor: gs.Variable, hint: str) -> None:
+        """Makes a computed tensor a further output of the graph, under a name near `hint`."""
+        self.rename(tensor, hint)
+        self.graph.outputs.append(tensor)
+
     # ---- changes
     def constant(self, hint: str, values: npt.NDArray[Any] | Deferred) -> gs.Constant:
         """A new initializer; rank 0 stays rank 0. Nobody may write to the array afterwards."""
