@@ -134,7 +134,8 @@ class Encode(PlanPass):
     ) -> Encoding:
         constant = constants.get(root.tensor)
         if constant is not None:
-            return encode_constant(ir.array(constant), spec)
+            values = ir.array(constant)
+            return encode_constant(np.clip(values, *useful[root.tensor]) if root.tensor in useful else values, spec)
         if self.stats is None:
             raise InternalError("no statistics for a static activation", where=str(root))
         name = self.aliases.get(root.tensor, root.tensor)

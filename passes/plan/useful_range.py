@@ -40,14 +40,15 @@ _MOVES = frozenset(
 
 
 def useful_ranges(model: ir.Model, seen: Seen = lambda _: None) -> Mapping[str, Bounds]:
-    """The interval of every value of the main graph for which it is not everything.
+    """The interval of every value of the main graph, constants among them, for which it is not everything.
 
     Args:
         model: its main graph is read.
         seen: the histogram of a tensor; None where there is none.
     """
     found = _Backward(ir.Editor(model, model.graph), seen)
-    values = [*model.inputs, *(tensor for node in model.nodes for tensor in node.outputs if tensor.name)]
+    results = (tensor for node in model.nodes for tensor in node.outputs if tensor.name)
+    values = [*model.inputs, *model.constants(), *results]
     known = {tensor.name: found.of(tensor) for tensor in reversed(values)}
     return {name: known[name] for name in reversed(known) if known[name] != EVERYTHING}
 

@@ -64,6 +64,23 @@ def test_every_architecture_compiles_what_it_has(name: str, tmp_path: Path) -> N
     assert json.loads((tmp_path / "manifest.json").read_text())["socs"][0]["arch"] == backend.arch
 
 
+@pytest.mark.parametrize(("precision", "mask"), [("w8a8", -1e4), ("w8a16", float(np.finfo(np.float32).min))])
+def test_a_mask_leaves_the_scores_as_they_are(precision: str, mask: float, tmp_path: Path) -> None:
+    """20 and 1 dB from QDQ with the mask as it stands: the processor scales both operands of Add by the larger."""
+    need_qnn()
+    rng = np.random.default_rng(0)
+    constants = {name: (rng.normal(size=(16, 16)) / 4).astype(np.float32) for name in ("wq", "wk", "wv")}
+    constants["m"] = np.triu(np.full((1, 8, 8), mask, np.float32), 1)
+    text = """g (float[1,8,16] x) => (float[1,8,16] y) {
+        q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) t = Transpose<perm=[0,2,1]>(k)
+        e = MatMul(q, t) s = Add(e, m) a = Softmax(s) y = MatMul(a, v)
+    }"""
+    model = parse(text, constants)
+    found = built(quantized(model, precision), model, tmp_path)
+    (emulation,) = found.facts["emulation"]  # type: ignore[misc]
+    assert not found.failures and emulation["outputs"]["y"]["qdq_db"] > {"w8a8": 30, "w8a16": 55}[precision]
+
+
 @pytest.mark.parametrize("precision", ["w8a8", "w8a16"])
 def test_a_length_is_no_island(precision: str, tmp_path: Path) -> None:
     need_qnn()

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompiler import ir
@@ -34,6 +34,7 @@ def test_the_gap_is_found(mask: float) -> None:
     assert lowest_in_sight(Histogram.of(masked)) == pytest.approx(x[:, :5].min() - OUT_OF_SIGHT, abs=0.2)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.floats(0.1, 1e4))
 def test_without_a_mask_there_is_none(seed: int, scale: float) -> None:
     assert lowest_in_sight(Histogram.of(np.random.default_rng(seed).normal(size=4096) * scale)) == -math.inf
@@ -62,6 +63,14 @@ def test_a_mask_in_place_of_scores() -> None:
     b = np.arange(8)[None] > 4
     ends = useful_ranges(model, Seen.of(model, ["x", "w"], [{"x": x, "b": b}]).histogram)
     assert ends["w"] == ends["x"] and -2 * OUT_OF_SIGHT < ends["w"][0] < x[:, :5].min()
+
+
+def test_a_constant_mask_ends_there_too() -> None:
+    text = "g (float[4,8] x) => (float[4,8] y) { a = Add(x, m) y = Softmax(a) }"
+    mask = np.float32([[0, 0, 0, 0, 0, -1e9, -1e9, -1e9]])
+    model = parse(text, {"m": mask})
+    ends = useful_ranges(model, Seen.of(model, ["x", "a"], [{"x": scores()}]).histograms.get)
+    assert ends["m"][0] == pytest.approx(ends["a"][0] - scores().max())
 
 
 def test_without_statistics_nothing_is_known() -> None:
