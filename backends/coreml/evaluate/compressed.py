@@ -86,6 +86,24 @@ def sparse_to_dense(nonzero_data: Array, mask: Array, shape: Any = None) -> Arra
         wanted = tuple(int(n) for n in shape)
         count = int(np.prod(wanted))
         mask = np.unpackbits(mask.view(np.uint8).reshape(-1), bitorder="little")[:count].reshape(wanted)
-    found = np.zeros(mask.shape, np.float32)
-    found[mask.astype(bool)] = nonzero_data
+    return placed(mask, np.asarray(nonzero_data, np.float32))
+
+
+def placed(mask: Array, values: Array) -> Array:
+    """Values at the places of a mask, 0 elsewhere."""
+    found = np.zeros(mask.shape, values.dtype)
+    found[mask.astype(bool)] = values
     return found
+
+
+@computes("constexpr_sparse_blockwise_shift_scale")
+def sparse_blockwise(data_mask: Array, nonzero_data: Array, scale: Array, offset: Any = None) -> list[Array]:
+    """The mask, and (code - offset) * scale of what it lets through."""
+    return [data_mask, blockwise(placed(data_mask, nonzero_data), scale, offset)[data_mask.astype(bool)]]
+
+
+@computes("constexpr_lut_to_sparse")
+def lut_to_sparse(indices_mask: Array, indices_nonzero_data: Array, lut: Array) -> list[Array]:
+    """The mask, and the entries of tables at what it lets through."""
+    found = lut_to_dense(placed(indices_mask, indices_nonzero_data), lut)
+    return [indices_mask, found[indices_mask.astype(bool)]]

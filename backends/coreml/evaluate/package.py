@@ -37,6 +37,7 @@ MODULES = (compressed, elementwise, gather, linear, move, normalise, recurrent, 
 NP: Mapping[str, Any] = {
     "fp32": np.float32, "fp16": np.float16, "int32": np.int32, "bool": np.bool_, "int8": np.int8, "uint8": np.uint8,
     "int16": np.int16, "uint16": np.uint16, "int4": np.int8, "uint4": np.uint8, "uint32": np.uint32,
+    **dict.fromkeys(("uint1", "uint2", "uint3", "uint6"), np.uint8),
 }  # fmt: skip
 IGNORED = frozenset({"validate_indices", "sort", "output_indices_dtype", "vector_axis", "output_shape"})
 """Inputs that change no value: indices are always checked, sorts stable, shapes compared with the declared ones."""
@@ -62,7 +63,7 @@ class Package:
     operations: list[Any] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     states: dict[str, Array] = field(default_factory=dict)
-    _constants: dict[str, Any] = field(default_factory=dict)
+    _constants: dict[str, list[Any]] = field(default_factory=dict)
     _last: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
@@ -181,9 +182,8 @@ class Package:
         name = op.outputs[0].name
         if op.op_type == "const" or op.op_type.startswith("constexpr"):
             if name not in self._constants:
-                value = op.outputs[0].val if op.op_type == "const" else self._apply(op, env)[0]
-                self._constants[name] = value
-            return [self._constants[name]]
+                self._constants[name] = [op.outputs[0].val] if op.op_type == "const" else self._apply(op, env)
+            return self._constants[name]
         if op.op_type == "read_state":
             return [self.states[op.input.name]]
         if op.op_type == "coreml_update_state":
