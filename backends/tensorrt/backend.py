@@ -13,9 +13,10 @@ from qcompiler.backends.tensorrt import build as builder
 from qcompiler.backends.tensorrt.attention import has_attention
 from qcompiler.backends.tensorrt.gate import gate
 from qcompiler.backends.tensorrt.legal import Legalise
+from qcompiler.backends.tensorrt.put import check_names, parsed
 from qcompiler.backends.tensorrt.simulate import simulated
 from qcompiler.backends.tensorrt.soften_masks import SoftenMasks
-from qcompiler.backends.tensorrt.spec import spec
+from qcompiler.backends.tensorrt.spec import schemes, spec
 from qcompiler.backends.tensorrt.to_half import ToHalf
 from qcompiler.backends.tensorrt.variants import GPUS
 from qcompiler.passes.plan.encode import Ranges
@@ -36,20 +37,24 @@ class TensorRT:
         engine: keep the engine that the gate builds.
         allow_float: names of nodes that may compute in float though they were planned in fewer bits.
         allow_fallback: any node may.
+        put: nodes that have a precision of their own in `mixed`, "PATTERN=PRECISION" each.
     """
 
     variant: str = "sm89"
     engine: bool = False
     allow_float: tuple[str, ...] = ()
     allow_fallback: bool = False
+    put: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "allow_float", tuple(self.allow_float))  # a recipe gives a list
+        for name in ("allow_float", "put"):  # a recipe gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        parsed(self.put, schemes(GPUS[self.variant]))
 
     @property
     def spec(self) -> TargetSpec:
         """The table of the variant."""
-        return spec(self.variant)
+        return spec(self.variant, self.put)
 
     @property
     def host(self) -> Host:
@@ -66,7 +71,12 @@ class TensorRT:
         return Conditioning()
 
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
-        """For `auto` int8, or fp8 where that serves an attention; with float16 in case it is not accurate enough."""
+        """For `auto` int8, or fp8 where that serves an attention; with float16 in case it is not accurate enough.
+
+        Raises:
+            UsageError: `put` names nothing, or the precision is another one.
+        """
+        check_names(parsed(self.put, schemes(GPUS[self.variant])), precision, model)
         if precision == "float":
             return ()
         if precision != "auto":

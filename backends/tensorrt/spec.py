@@ -22,6 +22,7 @@ from qcompiler.backends.tensorrt.conditions import (
     skip_at,
     wide_enough,
 )
+from qcompiler.backends.tensorrt.put import parsed, with_puts
 from qcompiler.backends.tensorrt.roofline import ROOFLINES
 from qcompiler.backends.tensorrt.variants import GPUS, Gpu
 from qcompiler.quant import PerAxis, PerBlock, PerTensor, Precision, QSpec
@@ -140,9 +141,23 @@ FLOAT_RULES = (
 )  # fmt: skip
 
 
-def spec(variant: str) -> TargetSpec:
-    """The table of a variant."""
+def spec(variant: str, put: tuple[str, ...] = ()) -> TargetSpec:
+    """The table of a variant.
+
+    Args:
+        variant: the GPU.
+        put: what the user gave nodes by name, "PATTERN=PRECISION".
+
+    Raises:
+        UsageError: `put` is not that.
+    """
     known = schemes(GPUS[variant])
+    puts, sides = parsed(put, known), beside(known)
+    known = MappingProxyType({**known, "mixed": with_puts(known["mixed"], puts, known)})
+    first = next(iter(sides))
+    sides = MappingProxyType(
+        {name: with_puts(rules, puts, known if name == first else {name: known[name]}) for name, rules in sides.items()}
+    )
     return TargetSpec(
         name="tensorrt",
         summary="TensorRT 10 and 11, TensorRT-RTX",
@@ -155,5 +170,5 @@ def spec(variant: str) -> TargetSpec:
         zero_points=False,
         by_name=frozenset({"w4"} & known.keys()),
         roofline=ROOFLINES[variant],
-        beside=beside(known),
+        beside=sides,
     )

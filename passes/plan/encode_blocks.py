@@ -27,8 +27,8 @@ from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
-STORED = ("f32", "half")
-"""Forms of scales that are rounded here."""
+STORED = ("f32", "half", "f16")
+"""Forms of scales that are rounded here; f16 is TensorRT's, which takes positive ones alone."""
 BOOKS = {"nf4": NF4_BOOK, "fp4_e2m1": E2M1_BOOK}
 
 
@@ -119,7 +119,7 @@ def levels(spec: QSpec) -> Levels:
     """What the codes of a spec stand for."""
     if spec.qtype.name in BOOKS:
         return Levels.of(BOOKS[spec.qtype.name])
-    return Levels(spec.low, spec.high, spec.symmetric)
+    return Levels(spec.low, spec.high, spec.symmetric, positive=spec.scale == "f16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def _rounded(
     rows: Rows = rows_of(values, spec)
     if correction is not None:
         rows = np.asarray(rows[:] + rows[:] @ correction, np.float32)
-    half = values.dtype == np.float16 or spec.scale == "half"
+    half = values.dtype == np.float16 or spec.scale in ("half", "f16")
     found = round_blocks(rows, levels(spec), block_size(spec), method, moments, half=half, out=turned(codes, spec))
     return Rounded(found.grid.scale, found.grid.zero_point, found.codes, found.method, found.loss)
 

@@ -111,6 +111,12 @@ if TYPE_CHECKING:
     help="tensorrt: NODE may compute in float though it was planned in fewer bits; repeatable.",
 )  # fmt: skip
 @options.of_target("--allow-fallback", is_flag=True, help="tensorrt: any node may.")
+@options.of_target(
+    "--put",
+    multiple=True,
+    metavar="PATTERN=P",
+    help="tensorrt: nodes with a precision of their own in mixed; repeatable.",
+)
 @options.threads
 @options.workers
 @options.cluster

@@ -7,7 +7,7 @@ A block is a run of `size` values of one row; the last one of a row may be short
 
 and the least of a fixed list of candidates is taken, then s is refitted to the codes it gave, s = <w, l> / <l, l>,
 where that costs less. Candidates shrink the extremes by up to `SHRINK`; symmetric grids of integers are not symmetric
-(-8 to 7), so each sign of the scale is tried: the longer side goes to the longer half.
+(-8 to 7), so each sign of the scale is tried, where it may be negative: the longer side goes to the longer half.
 
 Sources: Nagel et al., "A White Paper on Neural Network Quantization" (2021), section 3.1 (MSE ranges); ONNX Runtime's
 quantize_blockwise for the sign; the refit is one step of Lloyd's algorithm.
@@ -146,7 +146,7 @@ def _candidates(blocks: F32, levels: Levels, shrink: tuple[float, ...]) -> Itera
             np.maximum(high / levels.top, low / levels.bottom),
             np.maximum(-low / levels.top, high / -levels.bottom),
         )
-        turned = not levels.book and -levels.bottom != levels.top
+        turned = not (levels.book or levels.positive) and -levels.bottom != levels.top
         first = np.where(down < up, -down, up) if turned else up
         for factor in shrink:
             yield safe(first * np.float32(factor)), zero

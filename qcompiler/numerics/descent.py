@@ -84,7 +84,8 @@ def _scales(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I32
         below = np.einsum("rk,rk->r", c @ h[part, part], c)
         change = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
         fitted = (scale[:, block] + change).astype(np.float32)
-        keep = ~np.isfinite(fitted) | (np.abs(fitted) < np.finfo(np.float32).tiny)
+        size = fitted if grid.levels.positive else np.abs(fitted)
+        keep = ~np.isfinite(fitted) | (size < np.finfo(np.float32).tiny)
         fitted = np.where(keep, scale[:, block], fitted)
         error[:, part] -= c * (fitted - scale[:, block]).astype(np.float64)[:, None]
         scale[:, block] = fitted

@@ -63,7 +63,7 @@ def _fit(
         steps = levels.values(codes, 1.0, zero[..., None])
         above, below = (wanted * steps).sum(-1), (steps * steps).sum(-1)
         fitted = np.divide(above, below, out=scale.astype(np.float32), where=below > 0)
-        return safe(fitted), zero
+        return safe(np.where(fitted > 0, fitted, scale) if levels.positive else fitted), zero
     x = codes.astype(np.float32)
     mean_x, mean_y = x.mean(-1, keepdims=True), wanted.mean(-1, keepdims=True)
     above, below = ((x - mean_x) * (wanted - mean_y)).sum(-1), ((x - mean_x) ** 2).sum(-1)

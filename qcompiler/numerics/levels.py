@@ -34,12 +34,14 @@ class Levels:
         low, high: smallest and largest code.
         symmetric: the zero point is `middle`, for all blocks.
         book: values of the codes from `low` on, ascending; empty for integers, which stand for themselves.
+        positive: no scale may be negative.
     """
 
     low: int
     high: int
     symmetric: bool = False
     book: tuple[float, ...] = ()
+    positive: bool = False
 
     def __post_init__(self) -> None:
         if not self.low < self.high:

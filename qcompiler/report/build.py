@@ -91,14 +91,15 @@ def finite(value: float | None, digits: int = 3) -> float | None:
 
 def backend_lines(name: str, version: str, conformance: Conformance) -> Mapping[str, object]:
     """The backend's part of the report."""
+    known = conformance.compiled or conformance.executed or conformance.integer_nodes + conformance.float_nodes > 0
     return {
         "name": name,
         "version": version,
         "compiled": conformance.compiled,
         "executed": conformance.executed,
         "ops": dict(conformance.ops),
-        "integer_nodes": conformance.integer_nodes,
-        "float_nodes": conformance.float_nodes,
+        "integer_nodes": conformance.integer_nodes if known else None,
+        "float_nodes": conformance.float_nodes if known else None,
         "boundaries": conformance.boundaries,
         "fallback": [{"node": f.node, "runs_as": f.runs_as, "rule": f.rule} for f in conformance.fallback],
         "findings": [asdict(finding) for finding in conformance.findings],

@@ -173,6 +173,7 @@ def _nodes(report: Report, folder: str, shown: int) -> Iterator[Line]:
     by = f" as {backend.get('name', 'the backend')} runs it" if ran else ""
     if not ran:
         integer, floats = planned, len(report.nodes) - planned
+        by = f" as planned, what {backend['name']} makes of them is not known" if "compiled" in backend else ""
     yield Line(f"nodes{by}: {integer} integer, {floats} float")
     fallback = _fallback(report)
     for text in fallback[:shown]:

@@ -236,7 +236,8 @@ def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = 
     """The fastest candidate that is worth being taken apart; None where none is.
 
     It is broken or set aside or, where proof is wished, not proven to keep the contract, and faster than what would be
-    shipped, or than float where that would be, or where what would be shipped is not proven.
+    shipped, or than float where that would be, or where what would be shipped is not proven. What ONNX Runtime runs in
+    another form (FP4) cannot be taken apart: its parts could not be run.
     """
     shipped = verdicts.outcomes[verdicts.choice.index].judged
     unproven = proof and verdicts.choice.verdict == "undecided"
@@ -253,6 +254,7 @@ def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = 
         i
         for i, (candidate, outcome) in enumerate(zip(candidates, verdicts.outcomes, strict=True))
         if candidate.precision != "float"
+        and candidate.simulated in (None, candidate.model)
         and outcome.result is not None
         and fails(i)
         and (outcome.judged.speedup is None or outcome.judged.speedup > bar)

@@ -167,3 +167,13 @@ def test_methods_name_themselves_and_say_what_they_lose(method: str) -> None:
 def test_an_unknown_method_is_an_error_of_the_compiler() -> None:
     with pytest.raises(InternalError):
         round_blocks(np.ones((1, 1), np.float32), Levels.unsigned(4), 16, "best")
+
+
+@pytest.mark.parametrize("method", ROUNDINGS)
+@given(seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=10)
+def test_scales_are_positive_where_they_must_be(method: str, seed: int) -> None:
+    weight, moments = problem(seed)
+    found = round_blocks(weight, Levels(-8, 7, True, positive=True), 16, method, moments, half=True)
+    assert (found.grid.scale > 0).all() and found.codes.min() >= -8 and found.codes.max() <= 7
+    np.testing.assert_array_equal(found.grid.scale, found.grid.scale.astype(np.float16))

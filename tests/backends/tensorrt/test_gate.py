@@ -17,6 +17,7 @@ from qcompiler.backends.tensorrt import build as builder
 from qcompiler.backends.tensorrt.backend import NO_FUSION, TensorRT
 from qcompiler.compiler import Result, compile
 from qcompiler.recipe import Recipe
+from qcompiler.report.text import summary
 
 needs_builder = pytest.mark.skipif(not builder.version(), reason="needs the extra `tensorrt`")
 
@@ -98,7 +99,7 @@ def test_a_node_that_computes_in_float_fails_the_gate(tmp_path: Path, monkeypatc
 
     module = sys.modules[TensorRT.__module__]
     # the table of sm89 for sm75, which computes convolutions in float: a table that promises too much
-    monkeypatch.setattr(module, "spec", lambda variant: spec("sm89"))
+    monkeypatch.setattr(module, "spec", lambda variant, put=(): spec("sm89"))
     found = compiled(tmp_path, target="tensorrt:sm75")
     assert found.exit_status == 3 and len(found.report.backend["fallback"]) == 2
     assert all("computes in fp" in failure for failure in found.report.backend["failures"])
@@ -126,6 +127,8 @@ def test_without_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found.exit_status == 0 and not found.report.backend["compiled"]
     assert sum("TensorRT-RTX is not installed" in note and "pip install" in note for note in found.report.notes) == 1
     assert (tmp_path / "out" / "model.onnx").is_file() and (tmp_path / "out" / "trt_build.sh").is_file()
+    assert found.report.backend["integer_nodes"] is None  # 0 would claim to know
+    assert "nodes as planned, what tensorrt makes of them is not known:" in summary(found.report)
 
 
 def test_auto_chooses_by_data_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
