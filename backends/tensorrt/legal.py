@@ -5,7 +5,8 @@ numbers. Sections are those of the fact sheet.
 
 | form                                                | what becomes of it                                           |
 |-----------------------------------------------------|--------------------------------------------------------------|
-| DQ > Transpose, Reshape of a constant (1, rule 10)  | the constant is moved, codes and scales, DQ stands behind    |
+| constant > Transpose, Reshape, Gather > DQ (rule 10)| DQ first; with many scales where they follow an axis, else   |
+|                                                     | refused                                                      |
 | Q, DQ about one product of an attention (rule 9)    | removed: half of an attention is not fused                   |
 | zero point that is not 0; uint8, 16 bits (1)        | refused                                                      |
 | int32 behind DQ (rule 4)                            | the bias as float                                            |
@@ -63,7 +64,9 @@ class Legalise(GraphPass):
                     record.notes.append(f"{node.op} {node.name!r}: {said}")
         edit.drop_unused_constants()
         for node in model.all_nodes():
-            for check in (no_integer_operator, stored_type, zero_points, scales, one_scale_a_row, self.known_type):
+            for check in (
+                no_integer_operator, stored_type, zero_points, scales, moved_codes, one_scale_a_row, self.known_type,
+            ):  # fmt: skip
                 reason = check(node)
                 if reason is not None:
                     raise ModelError(reason, where=f"{node.op} {node.name!r}", hint=HINT)
@@ -132,21 +135,62 @@ def dequantize_last(edit: ir.Editor, node: ir.Node) -> str | None:
     if dtype_of(codes) not in STORED or [reader.op for reader in readers] != ["DequantizeLinear"]:
         return None
     (reader,) = readers
-    scale = reader.inputs[1]
-    if not isinstance(scale, ir.Constant) or len(scale.shape):
-        return None  # one scale for each index of an axis would have to be moved, too
+    scale, attrs = reader.inputs[1], {key: value for key, value in reader.attrs.items() if key == "output_dtype"}
+    if not isinstance(scale, ir.Constant) or reader.attrs.get("block_size", 0):
+        return None
+    if len(scale.shape):
+        axis = axis_before(node, int(reader.attrs.get("axis", 1)))
+        if axis is None:
+            return None  # the scales would have to be moved, too
+        attrs["axis"] = axis
     out = reader.outputs[0]
     value = edit.variable(f"{codes.name}_dq", out.dtype, codes.shape)
     inputs = [codes, *reader.inputs[1:]]
     edit.set_outputs(reader, [])
-    edit.add("DequantizeLinear", inputs, name=f"{codes.name}_dequantize", outputs=[value], before=node)
+    edit.add("DequantizeLinear", inputs, name=f"{codes.name}_dequantize", attrs=attrs, outputs=[value], before=node)
     edit.set_input(node, 0, value)
     edit.set_outputs(node, [out])
     edit.erase(reader)
     return "moves values in place of codes: nothing stands between a quantized constant and its DequantizeLinear"
 
 
+def axis_before(node: ir.Node, axis: int) -> int | None:
+    """Which axis of the constant becomes an axis of what is moved, index for index; None where none does."""
+    source, result = node.inputs[0].shape, node.outputs[0].shape
+    if result is None:
+        return None
+    rank, axis = len(source), axis % len(result)
+    match node.op:
+        case "Transpose":
+            return int(node.attrs.get("perm", range(rank)[::-1])[axis])
+        case "Gather":
+            at, more = int(node.attrs.get("axis", 0)) % rank, len(result) - rank
+            return axis if axis < at else axis - more if axis > at + more else None
+        case "Slice":
+            return axis if source[axis] == result[axis] and not reverses(node) else None
+    return None
+
+
+def reverses(node: ir.Node) -> bool:
+    """Whether a Slice goes backwards, or may."""
+    steps = node.inputs[4] if len(node.inputs) > 4 and node.inputs[4].name else None
+    return steps is not None and not (isinstance(steps, ir.Constant) and (ir.array(steps) > 0).all())
+
+
 # ---- refusals
+def moved_codes(node: ir.Node) -> str | None:
+    """What `dequantize_last` could not put in order."""
+    if node.op not in MOVES or node.domain or not isinstance(node.inputs[0], ir.Constant):
+        return None
+    readers = [reader.op for reader in node.outputs[0].outputs]
+    if dtype_of(node.inputs[0]) not in STORED or "DequantizeLinear" not in readers:
+        return None
+    return (
+        f"quantized constant {node.inputs[0].name!r} is moved in front of DequantizeLinear, whose scales would have to "
+        "move with it: TensorRT takes DequantizeLinear on the constant itself alone"
+    )
+
+
 def no_integer_operator(node: ir.Node) -> str | None:
     """Operators on integers, and quantization as values come."""
     integer = node.op in INTEGER or node.op.startswith("QLinear")

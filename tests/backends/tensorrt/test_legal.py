@@ -70,6 +70,57 @@ def test_a_quantized_constant_is_moved_behind_dequantization(tmp_path: Path) -> 
         assert build(tmp_path / "after.onnx", "SM89", {}).ok
 
 
+ROWS = np.linspace(0.01, 0.03, 32).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("move", "axis", "shape"),
+    [
+        (node("Transpose", "w", "t", perm=[1, 0]), 0, [32, 32]), (node("Transpose", "w", "t"), 1, [32, 32]),
+        (node("Gather", "w i", "t", axis=0), 1, [3, 32]), (node("Gather", "w j", "t", axis=0), 2, [2, 2, 32]),
+        (node("Gather", "w i", "t", axis=1), 0, [32, 3]), (node("Slice", "w a b c", "t"), 1, [16, 32]),
+    ],
+)  # fmt: skip
+def test_scales_follow_the_axis_of_a_moved_constant(
+    move: onnx.NodeProto, axis: int, shape: list[int], tmp_path: Path
+) -> None:
+    whole = onnx.NodeProto.FromString(move.SerializeToString())
+    constants = {
+        "w": W, "r": ROWS, "i": np.array([5, 0, 31]), "j": np.array([[5, 0], [31, 7]]), "a": np.array([8]),
+        "b": np.array([24]), "c": np.array([0]),
+    }  # fmt: skip
+    before = model(
+        [whole, node("DequantizeLinear", "t r", "v", axis=axis), node("Mul", "v x", "y")], constants, [1], shape
+    )
+    after, notes = legal(before)
+    assert len(notes) == 1 and [n.op for n in after.nodes] == ["DequantizeLinear", move.op_type, "Mul"]
+    feed = {"x": np.float32([1.5])}
+    np.testing.assert_array_equal(run(before, feed)[0], run(after, feed)[0])
+    if version() and move.op_type == "Gather":
+        ir.save(after, tmp_path / "after.onnx")
+        assert build(tmp_path / "after.onnx", "SM89", {}).ok
+
+
+@pytest.mark.parametrize(
+    ("move", "axis", "shape"),
+    [
+        (node("Gather", "w p", "t", axis=0), 0, [32, 32]),  # each row brings its own scale
+        (node("Reshape", "w f", "t"), 1, [4, 32, 8]),
+        (node("Slice", "w n m o k", "t"), 0, [32, 32]),  # backwards
+    ],
+)
+def test_scales_that_would_have_to_move_are_refused(move: onnx.NodeProto, axis: int, shape: list[int]) -> None:
+    whole = onnx.NodeProto.FromString(move.SerializeToString())
+    constants = {
+        "w": W, "r": ROWS, "p": np.arange(32)[::-1].copy(), "f": np.array([4, 32, 8]), "n": np.array([-1]),
+        "m": np.array([-33]), "o": np.array([0]), "k": np.array([-1]),
+    }  # fmt: skip
+    nodes = [whole, node("DequantizeLinear", "t r", "v", axis=axis), node("Mul", "v x", "y")]
+    with pytest.raises(ModelError, match="is moved in front of DequantizeLinear") as caught:
+        legal(model(nodes, constants, [1], shape))
+    assert caught.value.where == f"{move.op_type} '{move.op_type.lower()}0'"
+
+
 def test_an_int32_bias_becomes_float() -> None:
     codes = rng.integers(-1000, 1000, size=32).astype(np.int32)
     scale = rng.uniform(0.001, 0.002, size=32).astype(np.float32)
