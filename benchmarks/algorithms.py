@@ -43,9 +43,9 @@ TRIED = ("equalize-layers", "clip-weights")
 
 
 def variants(
-    original: ir.Model, drafter: Drafter, draft: Draft, stats: Stats, source: Source
+    original: ir.Model, drafter: Drafter, draft: Draft, stats: Stats, source: Source, only: str = ""
 ) -> Iterator[tuple[str, Candidate, float]]:
-    """Each variant with the seconds that it took."""
+    """Each variant whose label holds `only`, with the seconds that it took."""
     fast = PRESETS["fast"]
     improver = Improver(original, source)
 
@@ -57,6 +57,10 @@ def variants(
         step = AdaRound(improver.seen(base.planned, layers_of(base.planned, base.plan)))
         return replace(drafter, algorithms=fast).candidate(draft, stats, "auto", {}, (step,))
 
+    def clipped() -> Candidate:
+        base, using = plain(fast), replace(drafter, algorithms=fast)
+        return using.candidate(draft, stats, "auto", improver.ranges(using, draft, base, stats, {}))
+
     def preset(name: str) -> Candidate:
         using = replace(drafter, algorithms=PRESETS[name])
         return Improver(original, source).improved(using, draft, plain(PRESETS[name].sure), stats, {})
@@ -67,16 +71,19 @@ def variants(
         **{f"fast - {name}": lambda name=name: plain(fast.updated({name: False})) for name in SURE},
         **{f"fast + {name}": lambda name=name: plain(fast.updated({name: True})) for name in TRIED},
         "fast + adaround": rounded,
+        "fast + clip-activations": clipped,
         "balanced": lambda: preset("balanced"),
         "best": lambda: preset("best"),
     }
     for label, make in makers.items():
+        if only not in label:
+            continue
         start = time.perf_counter()
         made = make()
         yield label, made, time.perf_counter() - start
 
 
-def bench(name: str, samples: int, work: Path) -> None:
+def bench(name: str, samples: int, only: str, work: Path) -> None:
     """Prints the table of one model."""
     entry = zoo_data.load().MODELS[name]
     frontend = front(entry.path)
@@ -89,7 +96,7 @@ def bench(name: str, samples: int, work: Path) -> None:
     print(f"{name} ({entry.metric}, float {entry.float_value:.4f}), calibrated in {time.perf_counter() - start:.1f} s")
     judged = [Sample(feed, None, str(i)) for i, (feed, _) in enumerate(islice(entry.samples(), samples))]
     reference = Runner(frontend.original)
-    for label, made, seconds in variants(frontend.original, drafter, draft, stats, source):
+    for label, made, seconds in variants(frontend.original, drafter, draft, stats, source, only):
         runner = Runner(made.model)
         ratios = evaluate(reference, {"": runner}, judged)[""].output_sqnr_db.values()
         value = entry.evaluate(lambda feed, runner=runner: list(runner.run(feed).values()))
@@ -102,10 +109,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(NAMES), help="zoo models")
     parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--only", default="", metavar="TEXT", help="variants whose label holds it")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.names:
-            bench(name, arguments.samples, Path(folder))
+            bench(name, arguments.samples, arguments.only, Path(folder))
 
 
 if __name__ == "__main__":

@@ -145,6 +145,12 @@ class Editor:
         self.retype(variable, dtype, shape)
         return variable
 
+    def given(self, hint: str, dtype: Any, shape: Sequence[int | str | None]) -> gs.Variable:
+        """A new input of the graph."""
+        variable = self.variable(hint, dtype, shape)
+        self.graph.inputs.append(variable)
+        return variable
+
     def add(
         self,
         op: str,

@@ -26,6 +26,7 @@ class Algorithms:
         correct_bias: biases take back the mean error of rounded weights.
         clip_weights: ranges of weights are clipped where that makes their squared error less.
         adaround: weights are rounded so that the results of their layers are least off.
+        clip_activations: each activation gets the range method that leaves the outputs least off.
     """
 
     equalize_depthwise: bool = True
@@ -34,11 +35,12 @@ class Algorithms:
     correct_bias: bool = True
     clip_weights: bool = False
     adaround: bool = False
+    clip_activations: bool = False
 
     @property
     def sure(self) -> Algorithms:
         """Those that are used without being tried on samples first."""
-        return replace(self, equalize_layers=False, clip_weights=False, adaround=False)
+        return replace(self, equalize_layers=False, clip_weights=False, adaround=False, clip_activations=False)
 
     def updated(self, changes: Mapping[str, bool]) -> Algorithms:
         """This choice with some algorithms switched.
@@ -63,7 +65,7 @@ def names() -> tuple[str, ...]:
 PRESETS: Mapping[str, Algorithms] = {
     "fast": Algorithms(),
     "balanced": Algorithms(adaround=True),
-    "best": Algorithms(equalize_layers=True, clip_weights=True, adaround=True),
+    "best": Algorithms(equalize_layers=True, clip_weights=True, adaround=True, clip_activations=True),
 }
 
 

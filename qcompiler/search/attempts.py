@@ -131,6 +131,8 @@ class Attempts:
         if late:
             return made
         self.tell("improve", 0, None)
+        if self.method != "auto":  # the user's choice stays
+            drafter = replace(drafter, algorithms=drafter.algorithms.updated({"clip-activations": False}))
         self._improver = self._improver or Improver(self.evaluations.original, self.source, self.config, self.means)
         return self._improver.improved(drafter, draft, made, self.stats, self.methods)
 

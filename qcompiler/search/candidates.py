@@ -49,6 +49,7 @@ class Candidate:
         trace: passes that made it from the prepared model.
         placed: what the search put where (`Drafter.placed`); empty where it had no say.
         simulated: what ONNX Runtime runs in its place; None for the model itself.
+        methods: other range methods by tensor pattern, where that was found better.
     """
 
     precision: Precision
@@ -59,6 +60,7 @@ class Candidate:
     trace: Trace = field(default_factory=Trace)
     placed: Mapping[str, NodePlan] = field(default_factory=dict)
     simulated: ir.Model | None = None
+    methods: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runs(self) -> ir.Model:
@@ -281,7 +283,7 @@ class Drafter:
         if shipped.precision == "float":
             return drafter.floating(prepared)[0].model
         draft, codes = drafter.draft(shipped.precision), (TakeCodes(shipped.plan),)
-        return drafter.candidate(draft, known, shipped.method, methods, codes).model
+        return drafter.candidate(draft, known, shipped.method, {**methods, **shipped.methods}, codes).model
 
     def floating(self, original: ir.Model) -> tuple[Candidate, Candidate]:
         """The prepared model in the target's forms, and the model as given: for where nothing quantized is better."""

@@ -1,6 +1,6 @@
 """Algorithms that run the model: each is tried on a candidate and kept if the model's outputs come closer to float.
 
-    candidate -> equalize-layers -> without round-kernels, correct-bias -> clip-weights -> adaround -> candidate
+    candidate -> equalize-layers -> clip-activations -> without round-kernels, correct-bias -> clip-weights -> adaround
 
 What is measured is the lowest SQNR of the outputs over samples spread evenly over the calibration data. A step that
 does not gain `GAIN` dB there is left out, and the trace says so. Rounding weights otherwise is tried only where it can
@@ -25,6 +25,7 @@ from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.pipeline import PassRecord, Pipeline
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Candidate, Draft, Drafter
+from qcompiler.search.clip_activations import ClipActivations
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.means import Means
 from qcompiler.search.served import Served
@@ -34,6 +35,11 @@ GAIN = 0.3
 # Noise this much lower makes a fifth of all noise: a decibel if it could be had whole.
 MARGIN = 6.0
 SAMPLES = 32
+# Every so many of them choose ranges, which the others then judge; fewer others say nothing.
+PART = 4
+LEAST_HELD = 6
+# Times the runs of the calibration that choosing ranges may take.
+RUNS = 4.0
 # What is tried off, and what on. The first two work together, so they may do harm that neither alone does.
 SWITCHES: tuple[tuple[tuple[str, ...], bool], ...] = (
     (("round-kernels", "correct-bias"), False), (("round-kernels",), False), (("correct-bias",), False),
@@ -57,7 +63,7 @@ class Improver:
     config: SessionConfig = field(default_factory=SessionConfig)
     means: Means = field(default_factory=Means)
     _samples: list[Sample] = field(default_factory=list)
-    _evaluations: Evaluations | None = None
+    _evaluations: dict[bool, Evaluations] = field(default_factory=dict)
     _moments: dict[tuple[object, ...], Moments] = field(default_factory=dict)
 
     def improved(
@@ -67,6 +73,8 @@ class Improver:
         wanted, using = drafter.algorithms, replace(drafter, algorithms=drafter.algorithms.sure)
         if wanted.equalize_layers:
             base, using = self._switched(using, draft, base, stats, methods, ("equalize-layers",), True)
+        if wanted.clip_activations and stats is not None:
+            base, methods = self._clipped(using, draft, base, stats, methods)
         if wanted == wanted.sure:
             return base
         layers = layers_of(base.planned, base.plan)
@@ -80,6 +88,7 @@ class Improver:
                 self.seen(base.planned, layers_of(base.planned, base.plan)), centred=using.algorithms.correct_bias
             )
             made = using.candidate(draft, stats, base.method, methods, (step,))
+            made = replace(made, methods=base.methods)
             base = self._better(base, made, AdaRound.name)
         return base
 
@@ -97,12 +106,38 @@ class Improver:
         if not on and not applied(base, names):
             return base, using
         other = replace(using, algorithms=using.algorithms.updated(dict.fromkeys(names, on)))
-        made = other.candidate(draft, stats, base.method, methods)
+        made = replace(other.candidate(draft, stats, base.method, methods), methods=base.methods)
         if on and not applied(made, names):
             return base, using
         said = ", ".join(names)
         better = self._better(base, made, said if on else f"no {said}")
         return better, other if better.model is made.model else using
+
+    def _clipped(
+        self, using: Drafter, draft: Draft, base: Candidate, stats: Statistics, methods: Mapping[str, str]
+    ) -> tuple[Candidate, Mapping[str, str]]:
+        """The better of a candidate and the same with other ranges for some activations, and its range methods.
+
+        Ranges are chosen on some samples and kept for what they do on the others.
+        """
+        if len(self.held()) < LEAST_HELD:
+            return base, methods
+        chosen = self.ranges(using, draft, base, stats, methods)
+        if not chosen:
+            return base, methods
+        # what the user has chosen comes first
+        ranges = {**methods, **chosen}
+        made = replace(using.candidate(draft, stats, base.method, ranges), methods=chosen)
+        better = self._better(base, made, "clip-activations", held=True)
+        return better, ranges if better.model is made.model else methods
+
+    def ranges(
+        self, using: Drafter, draft: Draft, base: Candidate, stats: Statistics, methods: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Other range methods, by pattern of the tensor, that bring the outputs closer to float on some samples."""
+        runs = math.ceil(RUNS * max(known_count(self.source) or 0, len(self.samples())))
+        steps = ClipActivations(*using.equalized(draft, stats), self.config, runs)
+        return steps.chosen(base, methods, self.original, self.samples()[::PART])
 
     def weights_matter(self, base: Candidate) -> bool:
         """Whether rounded weights make a good part of a candidate's noise."""
@@ -111,15 +146,24 @@ class Improver:
         found = self.quality({"all": base.runs, "weights": model}, plain=("weights",))
         return found["weights"] < found["all"] + MARGIN
 
-    def quality(self, candidates: Mapping[str, ir.Model], plain: Collection[str] = ()) -> dict[str, float]:
-        """Lowest SQNR of the outputs of some models, dB; those named `plain` are run without optimisation."""
-        if self._evaluations is None:
-            self._evaluations = Evaluations(
-                self.original, self.samples(), config=self.config, crew=self.means.crew, journal=self.means.journal
-            )
+    def quality(
+        self, candidates: Mapping[str, ir.Model], plain: Collection[str] = (), *, held: bool = False
+    ) -> dict[str, float]:
+        """Lowest SQNR of the outputs of some models, dB.
+
+        Args:
+            candidates: by name.
+            plain: names of those that are run without optimisation.
+            held: only on samples that no range was chosen on.
+        """
+        if held not in self._evaluations:
+            self._evaluations[held] = Evaluations(
+                self.original, self.held() if held else self.samples(), config=self.config, crew=self.means.crew,
+                journal=self.means.journal,
+            )  # fmt: skip
         off = replace(self.config, level="off")
         models = {n: Served.of(model, off if n in plain else self.config) for n, model in candidates.items()}
-        found = self._evaluations.evaluate(models, measure=Fidelity())
+        found = self._evaluations[held].evaluate(models, measure=Fidelity())
         return {name: min(result.output_sqnr_db.values(), default=math.inf) for name, result in found.items()}
 
     def samples(self) -> list[Sample]:
@@ -130,9 +174,13 @@ class Improver:
             self._samples = [sample for number, sample in enumerate(self.source) if number % step == 0][:SAMPLES]
         return self._samples
 
-    def _better(self, base: Candidate, made: Candidate, name: str) -> Candidate:
+    def held(self) -> list[Sample]:
+        """Those of the samples that no range is chosen on."""
+        return [sample for number, sample in enumerate(self.samples()) if number % PART]
+
+    def _better(self, base: Candidate, made: Candidate, name: str, *, held: bool = False) -> Candidate:
         """The better of two; where that is the first, its trace tells of the second."""
-        found = self.quality({"base": base.runs, "made": made.runs})
+        found = self.quality({"base": base.runs, "made": made.runs}, held=held)
         said = f"{found['base']:.1f} dB without, {found['made']:.1f} dB with it at the worst output"
         kept = found["made"] >= found["base"] + GAIN
         record = PassRecord(name, notes=[f"{name}: {'kept' if kept else 'left out'}: {said}"])

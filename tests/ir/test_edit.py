@@ -35,6 +35,16 @@ def test_uses_count_ports_and_outputs() -> None:
     assert edit.only_use(model.inputs[0]) is model.nodes[0]
 
 
+def test_a_new_input_is_fed() -> None:
+    model = parse("g (float[2] x) => (float[2] y) { y = Mul (x, x) }")
+    edit = main(model)
+    factor = edit.given("x", np.dtype(np.float32), ())
+    edit.set_input(model.nodes[0], 1, factor)
+    assert factor.name != "x" and [tensor.name for tensor in model.inputs] == ["x", factor.name]
+    found = run(model, {"x": np.float32([1, 2]), factor.name: np.asarray(3, np.float32)})
+    np.testing.assert_array_equal(found[0], [3, 6])
+
+
 def test_an_output_listed_twice_keeps_its_name_in_both_places() -> None:
     before = parse("g (float[2] x) => (float[2] y, float[2] y) { a = Abs (x) y = Identity (a) }")
     after = before.copy()

@@ -101,7 +101,7 @@ def test_only_what_gains_is_kept_and_the_trace_says_so(monkeypatch: pytest.Monke
     found = improver.quality({"base": base.runs, "made": made.runs})
     kept = said[0].startswith("adaround: kept")
     assert found["made"] > found["base"] if kept else made.model is base.model
-    monkeypatch.setattr(Improver, "quality", lambda self, models, plain=(): {"base": 30.0, "made": 30.05})
+    monkeypatch.setattr(Improver, "quality", lambda self, models, plain=(), held=False: {"base": 30.0, "made": 30.05})
     assert improver.improved(drafter, draft, base, stats, {}).model is base.model
 
 
@@ -146,7 +146,7 @@ def test_nothing_is_tried_where_it_is_off_or_cannot_gain() -> None:
     off = replace(drafter, algorithms=Algorithms(adaround=False))
     assert Improver(given, SAMPLES).improved(off, draft, base, stats, {}) is base
     coarse = Improver(given, SAMPLES)
-    coarse.quality = lambda models, plain=(): {"all": 20.0, "weights": 40.0}  # type: ignore[method-assign]
+    coarse.quality = lambda models, plain=(), held=False: {"all": 20.0, "weights": 40.0}  # type: ignore[method-assign]
     assert coarse.improved(drafter, draft, base, stats, {}) is base
 
 
