@@ -228,4 +228,4 @@ def together(codes: U8, bits: int) -> U8:
 
 
 def _key(values: U8) -> bytes:
-    return sha256(str(values.shape).encode() + values.tobytes()).digest()
+    return sha256(str(values.shape).encode() + sha256(np.ascontiguousarray(values).data).digest()).digest()

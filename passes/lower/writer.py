@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -173,5 +174,7 @@ class Writer:
     def _key(self, tensor: ir.Tensor, encoding: Encoding) -> Key:
         # a tensor that is kept keeps its id to itself
         self._kept.append(tensor)
-        codes = b"" if encoding.codes is None else encoding.codes.tobytes()
+        codes = (
+            b"" if encoding.codes is None else sha256(np.ascontiguousarray(encoding.codes).view(np.uint8).data).digest()
+        )
         return id(tensor), encoding.spec, encoding.scale.tobytes(), encoding.zero_point.tobytes(), codes

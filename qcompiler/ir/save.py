@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from qcompiler.errors import ModelError, OutputError
 from qcompiler.ir.exporter import declared, export_graph
@@ -26,6 +26,7 @@ from qcompiler.ir.model import Model
 from qcompiler.ir.weights import (
     BITS,
     Deferred,
+    Held,
     Lazy,
     array,
     describe,
@@ -163,10 +164,12 @@ def pieces(constant: gs.Constant) -> Iterator[bytes | memoryview]:
     values = constant._values
     if isinstance(values, Lazy) and values.external:
         yield from read_chunks(*values.span())
-    elif isinstance(values, Deferred) and element_type(constant) not in BITS and sys.byteorder == "little":
-        flat = values.load().reshape(-1).view(np.uint8)
-        for start in range(0, flat.size, CHUNK):
-            yield flat[start : start + CHUNK].data
+    elif isinstance(values, Deferred | Held) and values.dtype != object and sys.byteorder == "little":
+        flat, packed = values.load().reshape(-1), element_type(constant) in BITS
+        step = CHUNK if packed else max(1, CHUNK // flat.itemsize)  # what is packed fills whole bytes
+        for start in range(0, flat.size, step):
+            piece = flat[start : start + step]
+            yield numpy_helper.from_array(piece).raw_data if packed else piece.view(np.uint8).data
     else:
         yield raw(constant)
 

@@ -83,7 +83,7 @@ def test_memory_stays_below_twice_the_largest_weight(tmp_path: Path) -> None:
     fixed = peak(compile_on_disk(small, tmp_path / "a", "--journal", "none"))
     used = peak(compile_on_disk(large, tmp_path / "b", "--journal", "none"))
     largest = LARGE.vocabulary * LARGE.width * 2
-    bound = 2 * largest + 16 * MIB
+    bound = 2 * largest + 8 * MIB
     assert used - fixed < bound < size / 2, f"{(used - fixed) / MIB:.1f} MiB of {bound / MIB:.1f}"
 
 
