@@ -24,7 +24,8 @@ from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Pipeline
 from qcompiler.search.candidates import Candidate, Drafter
 from qcompiler.search.groups import Group, groups_of
-from qcompiler.search.sensitivity import sensitivities
+from qcompiler.search.means import Means
+from qcompiler.search.sweep import Asking, sweep
 
 
 def whole(made: Candidate, group: Group, samples: list[Sample], reference: Runner | None) -> float:
@@ -61,7 +62,8 @@ def main() -> None:
     beside = [whole(made, group, samples, reference) for group in chosen[::2]]
     alone = [whole(made, group, samples, None) for group in chosen[::2]]
     start = time.perf_counter()
-    sensitivities(made, groups, samples, samples=len(samples))
+    asking = Asking(SessionConfig(), 512 << 20, get("onnxruntime").simulate)
+    sweep(Means(), {"int8": (made, groups)}, samples, asking, lambda *_: None)
     parts = time.perf_counter() - start
     beside += [whole(made, group, samples, reference) for group in chosen[1::2]]
     alone += [whole(made, group, samples, None) for group in chosen[1::2]]

@@ -102,6 +102,7 @@ def _compiled(
     from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.judge import judge
     from qcompiler.search.mix import ROUNDS, Mixer
+    from qcompiler.search.objectives import OBJECTIVES
     from qcompiler.search.on_disk import UNCHECKED, stays_on_disk
     from qcompiler.search.tune import tune
 
@@ -163,12 +164,12 @@ def _compiled(
     floating = drafter.floating(frontend.original)
     candidates = [*quantized, *floating]
     contract = Contract(recipe.max_drop, recipe.confidence, max(len(quantized), 1))
-    smallest = recipe.optimize == "size"
+    objective = OBJECTIVES.get(recipe.optimize)
     judging = partial(
         judge, frontend.original, evaluations=on_evaluation, config=config,
         insist=recipe.precision not in ("auto", "float"), floor=recipe.sqnr_floor, seconds=seconds, bench_feeds=feeds,
-        tell=lambda done, total: tell("judge", done, total), cache=means.cache, deadline=deadline, smallest=smallest,
-        by_name=backend.spec.by_name, on_disk=on_disk,
+        tell=lambda done, total: tell("judge", done, total), cache=means.cache, deadline=deadline,
+        objective=objective, by_name=backend.spec.by_name, on_disk=on_disk,
     )  # fmt: skip
     tell("judge", 0, None)
     verdicts, evidence = judging(candidates, contract=contract), None
@@ -177,7 +178,7 @@ def _compiled(
         latency = None if recipe.latency is None else Path(recipe.latency)
         mixer = Mixer(
             attempts, on_evaluation, contract, recipe.sqnr_floor, config, ROUNDS[recipe.preset], feeds[0],
-            latency, smallest, every=recipe.pareto, wished=wished,
+            latency, objective, every=recipe.pareto, wished=wished,
         )  # fmt: skip
         more, evidence = mixer.mix(candidates, verdicts)
         if more and evidence is not None:

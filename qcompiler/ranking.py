@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def sensitivity(
     from qcompiler.search.groups import groups_of
     from qcompiler.search.means import open_means
     from qcompiler.search.ranking import Ranking, check_measure, ranked
-    from qcompiler.search.sensitivity import sensitivities
+    from qcompiler.search.sweep import Asking, sweep
 
     recipe, tell = recipe or Recipe(), progress or silent
     backend = backends.get(target)
@@ -73,18 +74,17 @@ def sensitivity(
             drafter, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20, (), config, means,
             evaluations, tell,
         )  # fmt: skip
-        base, cache = attempts.numbered(drafter, drafter.draft(precision)), means.cache
-    timed = recipe.bench_seconds > 0 and backend.host.indicative
-    costs = None
-    if timed:
-        tell("profile", 0, None)
-        feed = dict(next(iter(source)).feed)
-        costs = measured(frontend.prepared, base, feed, backend.origin, config, cache)
-    groups = costs.groups if costs is not None else groups_of(frontend.prepared, base)
-    found = sensitivities(
-        base, groups, source, samples=use, memory=recipe.memory_mib << 20, config=config, without=without,
-        loss=by == "metric", metric=recipe.metric, progress=lambda done, total: tell("sensitivity", done, total),
-    )  # fmt: skip
+        base, costs = attempts.numbered(drafter, drafter.draft(precision)), None
+        if recipe.bench_seconds > 0 and backend.host.indicative:
+            tell("profile", 0, None)
+            feed = dict(next(iter(source)).feed)
+            costs = measured(frontend.prepared, base, feed, backend.origin, config, means.cache)
+        groups = costs.groups if costs is not None else groups_of(frontend.prepared, base)
+        asking = Asking(config, recipe.memory_mib << 20, backend.simulate, without, by == "metric", recipe.metric)
+        found = sweep(
+            means, {base.precision: (base, groups)}, list(itertools.islice(source, use)), asking,
+            lambda done, total: tell("sensitivity", done, total),
+        )[base.precision]  # fmt: skip
     samples = use if source.count is None else min(use, source.count)
     return Ranking(
         frontend.path.name, backend.spec.name, backend.variant, base.precision, samples, by,

@@ -38,7 +38,7 @@ from qcompiler.search.limit import UNSTATED, Limit
 ALSO = ";"
 """Between the values of a shape that is given more than once."""
 WEIGHT_METHODS = ("auto", "rtn", "mse", "hqq", "gptq", "awq")
-OBJECTIVES = ("latency", "size")
+OBJECTIVES = ("latency", "size", "bits")
 METHODS = ("auto", "minmax", "percentile", "entropy", "mse")
 
 
@@ -76,7 +76,7 @@ class Recipe:
         time_budget: seconds after which nothing new is tried, or a text such as "10m"; the best so far is shipped.
         ranges: a calibration cache of TensorRT (text), whose ranges take the place of calibration data.
         latency: file of times by node from a device, in place of those of this machine (`search.costs.from_file`).
-        optimize: what is least among plans that keep the contract: `latency` or `size`.
+        optimize: what is least among plans that keep the contract: `latency`, `size` or `bits` (`search.objectives`).
         pareto: write the Pareto front of what was evaluated, and its plans.
         on_disk: weights stay on disk and nothing is run, for models larger than memory; without data those over 2 GiB
             do so in any case.

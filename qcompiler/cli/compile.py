@@ -129,7 +129,7 @@ if TYPE_CHECKING:
     "--bench-shape", "bench_shapes", multiple=True, metavar="SHAPE",
     help='Measure latency on inputs of this shape ("batch=8,seq=128", "x=1x128"); repeatable.',
 )  # fmt: skip
-@click.option("--optimize", metavar="O", help="Least of what keeps the contract: latency or size.  [default: latency]")
+@click.option("--optimize", metavar="O", help="What is to be least: latency, size or bits.  [default: latency]")
 @click.option("--latency", metavar="FILE", help="Times of nodes from a device (JSON), to choose precisions by.")
 @click.option("--pareto", is_flag=True, default=None, help="Write every plan on the Pareto front that was found.")
 @click.option(

@@ -23,6 +23,7 @@ NEARLY_EQUAL = 1.05
 CLEAN = 20.0
 WORTH_ACCURACY = 1.15
 FLOAT_NOISE = 0.02
+INSISTED = "shipped: asked for by name, though it is more than is lost unasked"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choi
         judged = candidates[index]
         speed = "" if judged.speedup is None else f" ({judged.speedup:.2f} times)"
         if index == best and insisted:
-            reasons[index] = "shipped: asked for by name, though it is more than is lost unasked"
+            reasons[index] = INSISTED
         elif index == best:
             alone = judged.precision == "float" and len(floats) < len(candidates)
             first = judged.precision == "float" or (judged.speedup or 0.0) == top

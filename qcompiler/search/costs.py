@@ -33,13 +33,19 @@ from qcompiler.search.solver import FLOAT, Value
 from qcompiler.targets import Roofline
 
 Feed = Mapping[str, npt.NDArray[Any]]
+Unit = Literal["seconds", "bytes", "bit operations"]
+SHOWN: Mapping[Unit, tuple[float, str]] = {
+    "seconds": (1e6, "us"),
+    "bytes": (1e-3, "kB"),
+    "bit operations": (1e-6, "Mbop"),
+}
 
 
 @dataclass(frozen=True)
 class Cost:
     """Seconds of one group in one precision, and their noise (half the distance of quartiles, added as squares).
 
-    Where the size of the model is the objective, bytes take the place of seconds (`objectives`).
+    Where another thing is the objective, bytes or bit operations take the place of seconds (`objectives`).
     """
 
     seconds: float
@@ -67,12 +73,12 @@ class Costs:
     pairs: tuple[tuple[str, str], ...]
     source: str = "measured"
     per_element: float = BOUNDARY_NS * 1e-9
-    unit: Literal["seconds", "bytes"] = "seconds"
+    unit: Unit = "seconds"
 
     def said(self, name: str) -> str:
         """Both costs of a group, for a person."""
         sides = self.quantized[name].seconds, self.floating[name].seconds
-        scale, word = (1e6, "us") if self.unit == "seconds" else (1e-3, "kB")
+        scale, word = SHOWN[self.unit]
         first, second = (f"{scale * side:.0f}" if scale * side >= 10 else f"{scale * side:.2g}" for side in sides)
         return f"{first} {word}, {second} {word} in float"
 

@@ -30,6 +30,7 @@ from qcompiler.search.choose import Choice, choose
 from qcompiler.search.contest import Contract, Result, contest
 from qcompiler.search.deadline import NEVER, Deadline
 from qcompiler.search.evaluations import Evaluations
+from qcompiler.search.objectives import Objective
 from qcompiler.search.promise import Judged, Promise
 from qcompiler.search.served import Served, ready
 
@@ -103,7 +104,7 @@ def judge(
     tell: Tell,
     cache: TimingCache | None = None,
     deadline: Deadline = NEVER,
-    smallest: bool = False,
+    objective: Objective | None = None,
     by_name: Collection[Precision] = (),
     on_disk: bool = False,
 ) -> Verdicts:
@@ -122,7 +123,7 @@ def judge(
         tell: called after every sample.
         cache: of the timings.
         deadline: of the search.
-        smallest: what counts is the size of the weights, not the time.
+        objective: what counts, if not the time.
         by_name: precisions of the target that are for size alone.
         on_disk: the models are larger than memory: without `evaluations` they are not even loaded.
 
@@ -166,9 +167,9 @@ def judge(
         limit = contract.limit.amount
     promise = Promise(limit, contract.limit.stated, insist)
     figures = [outcome.judged for outcome in outcomes]
-    if smallest:
-        whole = original.weights_bytes()
-        sizes = [max(candidate.model.weights_bytes(), 1) for candidate in candidates]
+    if objective is not None:
+        whole = objective.whole(candidates[-1])
+        sizes = [max(objective.whole(candidate), 1.0) for candidate in candidates]
         figures = [replace(one, speedup=whole / size, noise=0.0) for one, size in zip(figures, sizes, strict=True)]
     choice = choose(figures, promise, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice, promise)

@@ -27,17 +27,18 @@ from qcompiler.analysis.loss import provable
 from qcompiler.quant import Precision
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
+from qcompiler.search.choose import INSISTED
 from qcompiler.search.contest import Contract, contest
 from qcompiler.search.costs import Costs, from_file, modelled
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
 from qcompiler.search.judge import Verdicts, judged_of
-from qcompiler.search.objectives import sized
+from qcompiler.search.objectives import Objective
 from qcompiler.search.options import MIXED, bases_of, own_choice, presumed, tables_of
 from qcompiler.search.promise import Judged, Promise, breakage, set_aside, verdict
 from qcompiler.search.ranking import Ranked, ranked_each
-from qcompiler.search.remembered import remembered
 from qcompiler.search.served import Served
+from qcompiler.search.sweep import Asking, sweep
 
 ROUNDS: Mapping[str, int] = {"fast": 0, "balanced": 8, "best": 24}
 """Candidates that are evaluated at most, by preset."""
@@ -97,7 +98,7 @@ class Mixer:
         rounds: evaluations at most.
         feed: an input of the shapes that times are modelled for, where the attempts profile nothing.
         latency: file of times from a device.
-        smallest: the size of the weights is to be least, not the time.
+        objective: what is to be least, if not the time.
         every: hand on every candidate that was evaluated, not the best alone.
         wished: the precisions that the compile tries.
     """
@@ -110,7 +111,7 @@ class Mixer:
     rounds: int
     feed: Mapping[str, npt.NDArray[Any]]
     latency: Path | None = None
-    smallest: bool = False
+    objective: Objective | None = None
     every: bool = False
     wished: Sequence[Precision] = ()
     _steps: list[Step] = field(default_factory=list)
@@ -133,10 +134,10 @@ class Mixer:
         if asked is not None and (best is None or own.microseconds <= FASTER * best.microseconds):
             return [], None  # it holds, and leaves nothing to gain by what is predicted
         source = self.attempts.source or self.evaluations.source
-        found = remembered(
-            self.attempts.means.journal, {p: (bases[p], tables[p].movable) for p in bases},
-            list(itertools.islice(source, SAMPLES)), self.config, self.attempts.memory,
-            lambda done, total: tell("sensitivity", done, total),
+        asking = Asking(self.config, self.attempts.memory, self.attempts.drafter.backend.simulate)
+        found = sweep(
+            self.attempts.means, {p: (bases[p], tables[p].movable) for p in bases},
+            list(itertools.islice(source, SAMPLES)), asking, lambda done, total: tell("sensitivity", done, total),
         )  # fmt: skip
         dial, made = replace(blank, found=found), list[tuple[Proposal, bool, Candidate]]()
 
@@ -193,7 +194,7 @@ class Mixer:
             roofline = drafter.backend.spec.roofline or presumed(base)
             found = modelled(drafter.prepared, base, self.feed, roofline, together)
         found = found if self.latency is None else from_file(found, self.latency)
-        return sized(found, drafter.prepared, base) if self.smallest else found
+        return found if self.objective is None else self.objective.by_group(found, drafter.prepared, base)
 
     def _candidate(self, base: Candidate, dial: Dial, proposal: Proposal) -> Candidate | None:
         """The candidate of a proposal, made anew from the prepared graph; None where nothing is left quantized."""
@@ -236,10 +237,12 @@ def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = 
     """The fastest candidate that is worth being taken apart; None where none is.
 
     It is broken or set aside or, where proof is wished, not proven to keep the contract, and faster than what would be
-    shipped, or than float where that would be, or where what would be shipped is not proven. What ONNX Runtime runs in
-    another form (FP4) cannot be taken apart: its parts could not be run.
+    shipped, or than float where that would be, or where what would be shipped is not proven. One that would be shipped
+    only because its precision was asked for by name is the one, but where that is for size, which exceptions take back.
     """
     shipped = verdicts.outcomes[verdicts.choice.index].judged
+    if verdicts.choice.reasons[verdicts.choice.index] == INSISTED and not shipped.for_size:
+        return verdicts.choice.index
     unproven = proof and verdicts.choice.verdict == "undecided"
     bar = max(1.0, shipped.speedup or 1.0)
     if shipped.precision != "float":
@@ -254,7 +257,6 @@ def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = 
         i
         for i, (candidate, outcome) in enumerate(zip(candidates, verdicts.outcomes, strict=True))
         if candidate.precision != "float"
-        and candidate.simulated in (None, candidate.model)
         and outcome.result is not None
         and fails(i)
         and (outcome.judged.speedup is None or outcome.judged.speedup > bar)

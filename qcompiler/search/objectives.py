@@ -6,19 +6,33 @@ size     bytes of the constants
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.quant import Site
+from qcompiler.analysis.macs import count_macs
+from qcompiler.quant import QuantPlan, Site
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.costs import Cost, Costs
 from qcompiler.search.groups import Group
 from qcompiler.search.owners import owner_of
 
 FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One of them.
+
+    Attributes:
+        whole: of a candidate.
+        by_group: the costs of a candidate's groups with this in place of seconds.
+    """
+
+    whole: Callable[[Candidate], float]
+    by_group: Callable[[Costs, ir.Model, Candidate], Costs]
 
 
 def sized(costs: Costs, prepared: ir.Model, candidate: Candidate) -> Costs:
@@ -41,6 +55,45 @@ def sized(costs: Costs, prepared: ir.Model, candidate: Candidate) -> Costs:
     )
 
 
+def operated(costs: Costs, prepared: ir.Model, candidate: Candidate) -> Costs:
+    """The same groups with their bit operations as costs; conversions take none."""
+    inside, before = bit_operations(candidate.planned, candidate.plan), bit_operations(prepared, QuantPlan())
+    owners = owner_of(prepared, candidate.planned)
+
+    def quantized(group: Group) -> Cost:
+        left = set(group.prepared) - {owners[name] for name in group.planned}
+        return Cost(sum(inside.get(n, 0) for n in group.planned) + sum(before.get(n, 0) for n in left))
+
+    return replace(
+        costs,
+        quantized={group.name: quantized(group) for group in costs.groups},
+        floating={group.name: Cost(sum(before.get(n, 0) for n in group.prepared)) for group in costs.groups},
+        per_element=0.0,
+        unit="bit operations",
+    )
+
+
+def bit_operations(model: ir.Model, plan: QuantPlan) -> dict[str, int]:
+    """The bit operations of every node that multiplies."""
+    nodes = {node.name: node for node in model.nodes}
+    macs = count_macs(model).nodes
+    return {
+        name: count * bits_read(plan, nodes[name], 0) * bits_read(plan, nodes[name], 1)
+        for name, count in macs.items()
+        if name in nodes
+    }
+
+
+def bits_read(plan: QuantPlan, node: ir.Node, port: int) -> int:
+    """The bits of what a node multiplies."""
+    known = plan.nodes.get(node.name)
+    if known is None or known.precision == "float":
+        return FLOAT_BITS
+    name = node.inputs[port].name
+    site = plan.sites.get(Site(name, node.name, port)) or plan.sites.get(Site(name))
+    return FLOAT_BITS if site is None or site.choice is None else site.choice.qtype.bits
+
+
 def stored_bits(candidate: Candidate, node: ir.Node) -> int:
     """The bits of a node's constants, as the plan stores them."""
     bits = 0
@@ -60,3 +113,9 @@ def float_bits(nodes: Iterable[ir.Node]) -> int:
 def holds_numbers(tensor: ir.Tensor) -> bool:
     """Whether a tensor is a constant of floats."""
     return isinstance(tensor, ir.Constant) and tensor.dtype is not None and np.dtype(tensor.dtype) == np.float32
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "size": Objective(lambda candidate: candidate.model.weights_bytes(), sized),
+    "bits": Objective(lambda candidate: sum(bit_operations(candidate.planned, candidate.plan).values()), operated),
+}

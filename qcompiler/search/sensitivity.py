@@ -38,6 +38,7 @@ from qcompiler.search.damage import Asked, Damage, Kept, Tally
 from qcompiler.search.groups import Group
 
 Progress = Callable[[int, int], None]
+Simulate = Callable[[ir.Model], ir.Model]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,7 @@ def swept(
     loss: bool = False,
     metric: str | None = None,
     progress: Progress | None = None,
+    simulate: Simulate = lambda model: model,
 ) -> tuple[Sensitivity, ...]:
     """Measures every case, in order.
 
@@ -106,6 +108,7 @@ def swept(
         loss: measure also the loss of the metric.
         metric: as in the recipe.
         progress: called after each group with the number done and the number in all.
+        simulate: what ONNX Runtime runs in place of a model of the target.
 
     Raises:
         DataError: there are no samples, or the model cannot run on one.
@@ -115,7 +118,7 @@ def swept(
     alone, rest = dict[Case, Tally](), dict[Case, Tally]()
     for quantized in (False, True) if without else (False,):
         for together in _alike(cases, whole=quantized):
-            direction = _Direction(together, config, asked, quantized=quantized)
+            direction = _Direction(together, config, asked, simulate, quantized=quantized)
             direction.run(itertools.islice(iter(source), samples), memory, _shifted(progress, done, total))
             (rest if quantized else alone).update(direction.tallies)
             done += len(together)
@@ -154,13 +157,13 @@ class _Direction:
     cases: Sequence[Case]
     config: SessionConfig
     asked: Asked
+    simulate: Simulate
     quantized: bool
     tallies: dict[Case, Tally] = field(init=False)
 
     def __post_init__(self) -> None:
         self.tallies = {case: Tally() for case in self.cases}
         self._cutter = ir.Cutter(self.cases[0].candidate.planned)
-        self._every = frozenset(name for case in self.cases for name in case.group.planned)
 
     def run(self, source: Iterable[Sample], memory: int, progress: Callable[[int], None]) -> None:
         """Fills the tallies."""
@@ -180,17 +183,18 @@ class _Direction:
 
     def _part(self, case: Case) -> _Part:
         """The part of one group with its plan; the whole graph where it cannot be cut."""
-        group, planned = case.group, self.cases[0].candidate.planned
-        keep, own = self._every - set(group.planned), () if self.quantized else group.results
+        group, planned, plan = case.group, self.cases[0].candidate.planned, case.candidate.plan
+        every = {name for name, node in plan.nodes.items() if node.precision != "float"}
+        keep, own = every - set(group.planned), () if self.quantized else group.results
         try:
             part, inputs = self._cutter.downstream(set(group.planned), own)
         except PassError:
             part, inputs = planned.copy(), tuple(tensor.name for tensor in planned.inputs)
-        plan = restricted(part, case.candidate.plan, keep if self.quantized else set(group.planned))
+        plan = restricted(part, plan, keep if self.quantized else set(group.planned))
         outputs = {tensor.name for tensor in planned.outputs}
         Pipeline().graph(part, [Materialise(plan), EliminateDead()])
         shown = frozenset(tensor.name for tensor in part.outputs) - outputs
-        return _Part(part, inputs, shown)
+        return _Part(self.simulate(part), inputs, shown)
 
 
 @dataclass(eq=False)
@@ -208,7 +212,7 @@ class _Prefix:
         planned = self.candidate.planned
         stored = _stored(self.candidate) if self.quantized else {}
         carriers = {name: stored.get(name, name) for name in self.names}
-        model = self.candidate.model if self.quantized else planned
+        model = self.candidate.runs if self.quantized else planned
         seen = observed(model, dict.fromkeys(carriers.values()))
         inputs = {tensor.name for tensor in planned.inputs}
         tapped = {name: seen.outputs[carrier] for name, carrier in carriers.items() if carrier in seen.outputs}
@@ -241,6 +245,6 @@ def _stored(candidate: Candidate) -> dict[str, str]:
     sites = candidate.plan.sites
     return {
         str(node.inputs[0].name): str(node.outputs[0].outputs[0].outputs[0].name)
-        for node in candidate.model.nodes
+        for node in candidate.runs.nodes
         if node.op == "QuantizeLinear" and Site(node.inputs[0].name) in sites and node.outputs[0].outputs
     }

@@ -10,8 +10,8 @@ that have their values in that form: a value is converted once, whatever the num
 values float (few bits for weights alone) convert none. Costs are seconds, bytes or bits; damages add up (noise powers
 do, where errors are small and unrelated). Without a budget and with two options this is a minimum cut.
 
-Solved by HiGHS through `scipy.optimize.milp`. Of the cheapest choices it is one of the least harmful, found by a second
-program (`_gentlest`), and equal ones are broken in favour of the earlier option of each group.
+Solved by HiGHS through `scipy.optimize.milp`. Equal costs are broken in favour of the earlier option of each group; of
+choices that cost the same with the same groups in float it is then one of the least harmful (`_gentlest`).
 Source: the integer program of HAWQ-V3 (Yao et al., ICML 2021, section 3.3), with conversions as costs of their own.
 """
 
@@ -125,7 +125,9 @@ def solve(
     if solved is None:
         return None
     damages = np.array([choices[g][o].damage for g, o in variables] + [0.0] * len(crossings))
-    solved = _gentlest(solved, costs, ties, damages, rows, integral)
+    settled = {i: float(round(solved[i])) for (_, option), i in variables.items() if option == FLOAT}
+    floats: list[Row] = [({i: 1.0}, value, value) for i, value in settled.items()]
+    solved = _gentlest(solved, costs, ties, damages, [*rows, *floats], integral)
     return {group: option for (group, option), i in variables.items() if solved[i] > 0.5}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from qcompiler.analysis import SessionConfig, TimingCache
 from qcompiler.backends import get
 from qcompiler.errors import DataError
+from qcompiler.quant import QuantPlan
 from qcompiler.search.costs import Cost, from_file, measured, modelled, unprofitable
 from qcompiler.search.explore import Dial
-from qcompiler.search.objectives import sized
+from qcompiler.search.objectives import OBJECTIVES, bit_operations, operated, sized
 from qcompiler.targets import Roofline
 from tests.search.test_sensitivity import candidate
 
@@ -70,6 +72,16 @@ def test_bytes_of_weights_can_take_the_place_of_seconds() -> None:
     assert costs.quantized["Conv_d"] == Cost(weights + 4 * bias)
     assert costs.floating["Conv_d"] == Cost(4 * (weights + bias))
     assert costs.said("Conv_d") == "0.61 kB, 2.3 kB in float" and Dial.of(costs).per_element == 0
+
+
+def test_bit_operations_can_take_the_place_of_seconds() -> None:
+    model, made, samples = candidate()
+    costs = operated(modelled(model, made, samples[0].feed, CHIP), model, made)
+    macs = 8 * 8 * 9 * 64
+    assert costs.quantized["Conv_d"] == Cost(macs * 8 * 8) and costs.floating["Conv_d"] == Cost(macs * 32 * 32)
+    assert costs.said("Conv_d") == "2.4 Mbop, 38 Mbop in float"
+    whole = OBJECTIVES["bits"].whole
+    assert whole(made) == sum(bit_operations(made.planned, made.plan).values()) < whole(replace(made, plan=QuantPlan()))
 
 
 @pytest.mark.parametrize(

@@ -74,13 +74,13 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_corrupted_sensitivities_make_it_slower_never_worse_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = mix.remembered
+    real = mix.sweep
 
     def wrong(*args: object, **options: object) -> dict[str, tuple[Sensitivity, ...]]:
         found = real(*args, **options)  # type: ignore[arg-type]
         return {p: corrupted(ones, [10.0 ** ((7 * i) % 9 - 4) for i in range(len(ones))]) for p, ones in found.items()}
 
-    monkeypatch.setattr(mix, "remembered", wrong)
+    monkeypatch.setattr(mix, "sweep", wrong)
     report = compiled()
     shipped = next(line for line in report.candidates if line.shipped)
     assert shipped.precision == "float" or (shipped.worst_sqnr_db or 0.0) >= 46.0
@@ -106,6 +106,12 @@ def test_size_can_be_the_objective() -> None:
     assert any("kB" in node.reason for node in report.nodes if node.rule == "placement")
     small = min(line.bytes for line in report.candidates if not line.reason.startswith(("broken", "set aside")))
     assert next(line for line in report.candidates if line.shipped).bytes == small
+
+
+def test_bit_operations_can_be_the_objective() -> None:
+    report = compiled(replace(STRICT, optimize="bits"))
+    assert any("Mbop" in node.reason for node in report.nodes if node.rule == "placement")
+    assert next(line for line in report.candidates if line.shipped).precision == "int8"
 
 
 def test_times_of_a_device_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from qcompiler.search.costs import Cost, Costs
 from qcompiler.search.damage import Damage
 from qcompiler.search.explore import Dial, explore
 from qcompiler.search.groups import Group
+from qcompiler.search.limit import Limit
 from qcompiler.search.sensitivity import Sensitivity
 from tests.graphs import parse
 
@@ -119,3 +120,19 @@ def test_a_chip_without_float_is_offered_none() -> None:
     both = Dial({"w8a8": costs, "w8a16": wide}, {"w8a8": [harm], "w8a16": [less]}, floats=False)
     tried = explore(both, lambda proposal: dict(proposal.chosen)["g"] == "w8a16", rounds=9)
     assert [dict(proposal.chosen) for proposal in tried] == [{"g": "w8a8"}, {"g": "w8a16"}]
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "drop"),
+    [("onnxruntime", "int8", 0.04), ("tensorrt:sm120", "nvfp4", 0.2), ("coreml", "w4-palette", 0.2)],
+)
+def test_a_precision_asked_for_by_name_that_loses_too_much_gets_exceptions(
+    tmp_path: Path, target: str, precision: str, drop: float
+) -> None:
+    report = compiled(tmp_path, target, 3.0, precision=precision, max_drop=Limit(drop, "%", stated=False))
+    whole = next(line for line in report.candidates if line.precision == precision and "float" not in line.method)
+    shipped = next(line for line in report.candidates if line.shipped)
+    assert whole.reason.startswith("set aside") and shipped.precision == precision
+    assert shipped.drop is not None and whole.drop is not None and shipped.drop < whole.drop
+    used = [node.precision for node in report.nodes if node.op == "MatMul"]
+    assert "float" in used and precision in used

@@ -87,3 +87,23 @@ def test_what_a_target_wants_float_together() -> None:
     assert solve(choices) == {"conv": "float", "pool": "int8"}
     assert solve(choices, pairs=[("conv", "pool")]) == {"conv": "float", "pool": "float"}
     assert solve({"pool": choices["pool"]}, pairs=[("not quantized at all", "pool")]) == {"pool": "float"}
+
+
+def test_of_choices_that_cost_the_same_the_least_harmful() -> None:
+    same = {"fp8": Option(1.0, 3.0), "int8": Option(1.0, 2.0), "float": Option(2.0)}
+    assert solve({"a": same, "b": same}) == {"a": "int8", "b": "int8"}
+    dearer = {**same, "int8": Option(1.5, 2.0)}
+    assert solve({"a": dearer}) == {"a": "fp8"}
+    idle = {"int8": Option(1.0, 2.0), "float": Option(1.0)}
+    assert solve({"a": idle}) == {"a": "int8"}, "it is not for harm alone that a group becomes float"
+
+
+def test_values_in_one_form_need_no_conversion() -> None:
+    chain = [Value("a", ("b",), 10)]
+    narrow, weights = Option(1.0), Option(2.0, form="float")
+    choices = {"a": {"int8": narrow}, "b": {"int8": Option(9.0), "w8": weights, "float": Option(4.0)}}
+    assert solve(choices, chain, per_element=1.0)["b"] == "int8"  # type: ignore[index]
+    assert solve(choices, [], per_element=1.0) == {"a": "int8", "b": "w8"}
+    floats = {"a": {"float": Option(1.0)}, "b": choices["b"]}
+    chosen = solve(floats, chain, per_element=1.0)
+    assert chosen == {"a": "float", "b": "w8"} and predicted(floats, chosen, chain, 1.0).cost == 3.0
