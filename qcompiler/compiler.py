@@ -160,8 +160,7 @@ def _compiled(
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
     with_data = source is not None or known is not None or bool(drafter.given)
     wished = backend.wished(recipe.precision, frontend.prepared, data=with_data)
-    quantized = attempts.quantized(wished)
-    floating = drafter.floating(frontend.original)
+    quantized, floating = attempts.quantized(wished), drafter.floating(frontend.original)
     candidates = [*quantized, *floating]
     contract = Contract(recipe.max_drop, recipe.confidence, max(len(quantized), 1))
     objective = OBJECTIVES.get(recipe.optimize)
