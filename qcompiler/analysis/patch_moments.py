@@ -93,7 +93,7 @@ def moments(
                 if value is not None and is_float(value) and value.size:
                     seen = _of(value, layer)
                     if seen is not None:
-                        under_way[name] = _added(under_way.get(name), seen)
+                        under_way[name] = added(under_way.get(name), seen)
         else:
             done = {name: sums for name, sums in under_way.items() if layers[name].tensor in event.names}
             under_way = {name: sums for name, sums in under_way.items() if name not in done}
@@ -116,7 +116,8 @@ def _of(value: Array, layer: Layer) -> Moments | None:
     return Moments(x.shape[1], x.sum(axis=1, dtype=np.float64), second.astype(np.float64))
 
 
-def _added(one: Moments | None, other: Moments) -> Moments:
+def added(one: Moments | None, other: Moments) -> Moments:
+    """The sums of both."""
     if one is None:
         return other
     return Moments(one.count + other.count, one.first + other.first, one.second + other.second)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.measures import Fidelity
-from qcompiler.analysis.patch_moments import Layer, Moments, moments
+from qcompiler.analysis.patch_moments import Layer, Moments
 from qcompiler.analysis.tap import known_count
 from qcompiler.data import Sample
 from qcompiler.passes.lower.materialise import Materialise
@@ -28,6 +28,7 @@ from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.clip_activations import ClipActivations
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.means import Means
+from qcompiler.search.moments_by import moments_by
 from qcompiler.search.served import Served
 
 # A smaller gain is within what other samples would say.
@@ -192,7 +193,7 @@ class Improver:
         keys = {name: _key(name, layer) for name, layer in layers.items()}
         missing = {name: layer for name, layer in layers.items() if keys[name] not in self._moments}
         if missing:
-            found = moments(model, self.samples(), missing, config=self.config)
+            found = moments_by(self.means.crew, model, self.samples(), missing, self.config)
             self._moments |= {keys[name]: seen for name, seen in found.items()}
         return {name: self._moments[key] for name, key in keys.items() if key in self._moments}
 
