@@ -168,8 +168,10 @@ def judge(
     promise = Promise(limit, contract.limit.stated, insist)
     figures = [outcome.judged for outcome in outcomes]
     if objective is not None:
-        whole = objective.whole(candidates[-1])
-        sizes = [max(objective.whole(candidate), 1.0) for candidate in candidates]
+        weights = [objective.whole(candidate) for candidate in candidates]
+        # a model as given may have no shapes to count by: then it is like the fused one
+        whole = max([1.0, *(w for w, one in zip(weights, candidates, strict=True) if one.precision == "float")])
+        sizes = [weight or whole for weight in weights]
         figures = [replace(one, speedup=whole / size, noise=0.0) for one, size in zip(figures, sizes, strict=True)]
     choice = choose(figures, promise, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice, promise)
