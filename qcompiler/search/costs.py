@@ -83,6 +83,11 @@ class Costs:
         return f"{first} {word}, {second} {word} in float"
 
     @property
+    def scale(self) -> float:
+        """What turns seconds into microseconds; 1 for other units."""
+        return 1e6 if self.unit == "seconds" else 1.0
+
+    @property
     def passed(self) -> tuple[Value, ...]:
         """What passes between the groups."""
         return between(self.values, owners_in(self.groups))

@@ -25,7 +25,6 @@ from qcompiler.search.solver import FLOAT, Option, Value, predicted, solve
 Chosen = tuple[tuple[str, str], ...]
 """Each group with its option, a precision or `float`."""
 _STEP = 4.0
-_MICRO = 1e6
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Dial:
     @property
     def per_element(self) -> float:
         """Microseconds to convert one number."""
-        return _MICRO * self.first.per_element
+        return self.first.scale * self.first.per_element
 
     @property
     def groups(self) -> dict[str, dict[Precision, Group]]:
@@ -114,7 +113,7 @@ class Dial:
             fixed = self.fixed(forms)
             choices[name] = {
                 p: Option(
-                    _MICRO * self.tables[p].quantized[name].seconds,
+                    self.tables[p].scale * self.tables[p].quantized[name].seconds,
                     min(harm.get((p, name), 0.0), ruined),
                     p if group.passes else FLOAT,
                 )
@@ -145,7 +144,7 @@ class Dial:
     def float_microseconds(self, name: str) -> float:
         """Predicted time of a group in float."""
         costs = next(costs for costs in self.tables.values() if name in costs.floating)
-        return _MICRO * costs.floating[name].seconds
+        return costs.scale * costs.floating[name].seconds
 
 
 def explore(

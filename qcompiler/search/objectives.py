@@ -50,6 +50,7 @@ def sized(costs: Costs, prepared: ir.Model, candidate: Candidate) -> Costs:
         costs,
         quantized={group.name: quantized(group) for group in costs.groups},
         floating={group.name: Cost(float_bits(nodes[n] for n in group.prepared) / 8) for group in costs.groups},
+        source="bytes of constants, not times",
         per_element=0.0,
         unit="bytes",
     )
@@ -68,6 +69,7 @@ def operated(costs: Costs, prepared: ir.Model, candidate: Candidate) -> Costs:
         costs,
         quantized={group.name: quantized(group) for group in costs.groups},
         floating={group.name: Cost(sum(before.get(n, 0) for n in group.prepared)) for group in costs.groups},
+        source="bit operations, not times",
         per_element=0.0,
         unit="bit operations",
     )

@@ -133,7 +133,7 @@ def _times(group: Group, costs: Costs | None) -> tuple[tuple[float | None, ...],
     if costs is None or group.name not in costs.quantized:
         return (None, None), (None, None)
     sides = (costs.quantized[group.name], costs.floating[group.name])
-    first, second = ((round(1e6 * side.seconds, 3), round(1e6 * side.noise, 3)) for side in sides)
+    first, second = ((round(costs.scale * side.seconds, 3), round(costs.scale * side.noise, 3)) for side in sides)
     return first, second
 
 
