@@ -45,6 +45,7 @@ def logits(path: Path) -> np.ndarray:
         (Sizes(2, 128, 352, 512, 64, tied=True), ("--table-bits", "4")),
         (Sizes(2, 128, 352, 512, 64, half=False), ("--symmetric", "--block", "128")),
         (SMALL, ("--portable", "--table-bits", "0")),
+        (Sizes(1, 128, 160, 512, 64, experts=4), ()),
     ],
 )
 def test_bytes_are_those_of_a_compile_in_memory(run: Run, sizes: Sizes, options: tuple[str, ...]) -> None:
