@@ -39,7 +39,7 @@ NAMES = (
 )  # fmt: skip
 NONE = Algorithms(equalize_depthwise=False, round_kernels=False, correct_bias=False)
 SURE = ("equalize-depthwise", "round-kernels", "correct-bias")
-TRIED = ("equalize-layers", "clip-weights")
+TRIED = ("equalize-layers", "smooth-quant", "clip-weights")
 
 
 def variants(
@@ -48,6 +48,7 @@ def variants(
     """Each variant whose label holds `only`, with the seconds that it took."""
     fast = PRESETS["fast"]
     improver = Improver(original, source)
+    drafter = replace(drafter, rows=improver.rows(draft, drafter.backend.spec.channel_mul))
 
     def plain(algorithms: Algorithms) -> Candidate:
         return replace(drafter, algorithms=algorithms).candidate(draft, stats, "auto", {})

@@ -131,10 +131,11 @@ def _compiled(
     given = dict(frontend.given)
     if recipe.ranges is not None:
         given = {**from_ranges(frontend.prepared, read_cache(Path(recipe.ranges))), **given}
+    with_data = source is not None or known is not None or bool(given)
     drafter = Drafter(
         frontend.prepared, backend, recipe.keep_float, given,
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
-        algorithms=recipe.chosen, same=same,
+        algorithms=recipe.chosen, same=same, promised={} if with_data else frontend.promised,
     )  # fmt: skip
     where = None if output is None else Path(output)
     shelf = means.shelve(where, fingerprint(frontend.original), target, recipe.options) if on_disk else None
@@ -158,7 +159,6 @@ def _compiled(
     )  # fmt: skip
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
-    with_data = source is not None or known is not None or bool(drafter.given)
     wished = backend.wished(recipe.precision, frontend.prepared, data=with_data)
     quantized, floating = attempts.quantized(wished), drafter.floating(frontend.original)
     candidates = [*quantized, *floating]

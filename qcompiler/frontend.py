@@ -13,9 +13,11 @@ from qcompiler import ir
 from qcompiler.analysis.same_function import SameFunction
 from qcompiler.data import InputInfo
 from qcompiler.errors import OutputError
+from qcompiler.numerics.normal_moments import Moments
 from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
+from qcompiler.passes.plan.promised_means import folded_norms
 from qcompiler.passes.prepare import EliminateDead, parse_shape, prepare, simplify_passes
 from qcompiler.passes.prepare.qlinear_to_qdq import QlinearToQdq
 from qcompiler.passes.prepare.static_products import StaticProducts
@@ -57,6 +59,11 @@ class Frontend:
             )
             for tensor in self.prepared.inputs
         ]
+
+    @property
+    def promised(self) -> dict[str, Moments]:
+        """What BatchNormalizations that are folded say of values."""
+        return folded_norms(self.original, self.prepared)
 
     def checked(self, same: SameFunction) -> Frontend:
         """The same without passes that changed what the model computes.

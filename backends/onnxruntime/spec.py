@@ -179,6 +179,7 @@ FLOAT_RULES = (
 SPEC = TargetSpec(
     name="onnxruntime",
     summary="ONNX Runtime, CPU execution provider",
+    channel_mul=True,
     variants=MappingProxyType(
         {
             "vnni": "x86-64 with AVX512-VNNI or AVX-VNNI",

@@ -56,7 +56,7 @@ class Stretch:
         tensor: the value.
         axis: of its channels: 1, or -1 behind Gemm and normalizations.
         maker: A.
-        ports: constants of A that make it: each with its axis of output channels.
+        ports: constants of A that make it: each with its axis of output channels; none where a node is to be added.
         readers: B, C, ...
     """
 
@@ -87,32 +87,51 @@ class EqualizeLayers(GraphPass):
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Rewrites the main graph; stretched values get new names, since they are others."""
         edit = ir.Editor(model, model.graph)
-        for place in list(stretches(model, self.plan)):
+        for place in list(self.places(model)):
             name, weights = place.tensor.name, [by_input(node) for node in place.readers]
             ends, held = self.seen.channel_range(name, place.axis), self.seen.channels(name, place.axis)
             if ends is None or held is None or any(part.shape[0] != ends.minimum.size for part in weights):
                 reason = f"the channels of {name!r} were not observed"
                 record.refusals.append(Refusal(self.name, place.maker.name, reason))
                 continue
-            low, high = ends.minimum.astype(np.float64), ends.maximum.astype(np.float64)
-            found = octaves(low, high, held.mean_squares(self.seen.histogram(name)), weights)
+            found = self.chosen(place, ends, held)
             if not found.any():
                 record.refusals.append(Refusal(self.name, place.maker.name, "no stretch makes its readers less noisy"))
                 continue
             for port, axis in place.ports.items():
                 scale(edit, place.maker, port, axis, found)
+            value = place.tensor if place.ports else multiplied(edit, place, found)
             for node in place.readers:
                 shrink(edit, node, found)
-            edit.rename(place.tensor, f"{name}_equalized")
-            self.renamed[place.tensor.name] = name
-            self.octaves[place.tensor.name], self.axes[place.tensor.name] = found, place.axis
+            edit.rename(value, f"{name}_equalized")
+            self.renamed[value.name] = name
+            self.octaves[value.name], self.axes[value.name] = found, place.axis
             record.changes += 1
         if record.changes:
             edit.drop_unused_constants()
 
+    def places(self, model: ir.Model) -> Iterator[Stretch]:
+        """The values to look at."""
+        return stretches(model, self.plan)
 
-def stretches(model: ir.Model, plan: QuantPlan) -> Iterator[Stretch]:
-    """The values of the main graph that only quantized layers read, and that a layer makes."""
+    def chosen(self, place: Stretch, ends: ChannelRange, held: ChannelHistogram) -> npt.NDArray[np.int64]:
+        """k_c; zeros where no stretch gains enough."""
+        low, high = ends.minimum.astype(np.float64), ends.maximum.astype(np.float64)
+        squares = held.mean_squares(self.seen.histogram(place.tensor.name))
+        return octaves(low, high, squares, [by_input(node) for node in place.readers])
+
+
+def multiplied(edit: ir.Editor, place: Stretch, k: npt.NDArray[np.int64]) -> ir.Tensor:
+    """The value times 2^k_c by a node of its own, for the readers of a place."""
+    factors = edit.constant(f"{place.tensor.name}_stretch", np.ldexp(np.float32(1), k.astype(np.int32)))
+    node = edit.add("Mul", [place.tensor, factors], name=f"{place.tensor.name}_stretched", like=place.tensor)
+    for reader in place.readers:
+        edit.set_input(reader, 0, node.outputs[0])
+    return node.outputs[0]
+
+
+def stretches(model: ir.Model, plan: QuantPlan, kinds: tuple[str, ...] = ("int8",)) -> Iterator[Stretch]:
+    """The values of the main graph that only layers of these precisions read, and that a layer makes."""
     edit = ir.Editor(model, model.graph)
     for node in model.nodes:
         if node.domain or not node.outputs:
@@ -126,7 +145,7 @@ def stretches(model: ir.Model, plan: QuantPlan) -> Iterator[Stretch]:
             value = follower.outputs[0]
         uses = edit.uses(value)
         readers = tuple(use.node for use in uses if use.node is not None and use.port == 0)
-        if uses and len(readers) == len(uses) and all(reads(reader, axis, plan) for reader in readers):
+        if uses and len(readers) == len(uses) and all(reads(reader, axis, plan, kinds) for reader in readers):
             found = Stretch(value, axis, node, ports, readers)
             if not trained(found, plan):
                 yield found
@@ -145,10 +164,10 @@ def makes(node: ir.Node) -> tuple[dict[int, int], int]:
     return {}, 1
 
 
-def reads(node: ir.Node, axis: int, plan: QuantPlan) -> bool:
+def reads(node: ir.Node, axis: int, plan: QuantPlan, kinds: tuple[str, ...] = ("int8",)) -> bool:
     """Whether a quantized layer sums over this axis of its first input with weights of its own."""
     decision = plan.nodes.get(node.name)
-    if decision is None or decision.precision != "int8" or node.domain or not fixed(node, 1):
+    if decision is None or decision.precision not in kinds or node.domain or not fixed(node, 1):
         return False
     if node.op == "Conv":
         return axis == 1 and (int(node.attrs.get("group", 1)) == 1 or node.inputs[1].shape[1] > 1)

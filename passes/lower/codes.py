@@ -52,7 +52,7 @@ def values_of(codes: npt.NDArray[Any], encoding: Encoding) -> npt.NDArray[np.flo
 
 def look_up(codes: npt.NDArray[Any], encoding: Encoding, table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Entries of palettes, one for each group of indices of an axis."""
-    shared = encoding.spec.granularity
+    shared, codes = encoding.spec.granularity, codes.astype(np.intp)  # NumPy does not index by types of four bits
     if not isinstance(shared, PerGroup):
         return np.asarray(table[0][codes], np.float32)
     form = [-1 if i == shared.axis else 1 for i in range(codes.ndim)]

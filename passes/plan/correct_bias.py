@@ -95,8 +95,8 @@ def corrected(node: ir.Node, bias: Encoding, weight: Encoding, reading: Reading)
 
 
 def response(node: ir.Node, weight: F64, reading: Reading) -> F64:
-    """Result, by output channel, of a Conv or Gemm without bias on an input with these levels."""
-    if node.op == "Gemm":
+    """Result, by output channel, of a Conv, Gemm or MatMul without bias on an input with these levels."""
+    if node.op != "Conv":
         rows = weight if node.attrs.get("transB", 0) else weight.T
         return np.asarray((rows * reading.levels).sum(axis=1))
     taps = (weight * reading.shares).sum(axis=tuple(range(2, weight.ndim)))

@@ -77,7 +77,7 @@ def input_axis(node: ir.Node) -> int:
 def input_channels(node: ir.Node) -> int:
     """How many there are."""
     shape = node.inputs[1].shape
-    if node.op == "Gemm":
+    if node.op != "Conv":
         return int(shape[1 if node.attrs.get("transB", 0) else 0])
     return int(shape[1]) * int(node.attrs.get("group", 1))
 

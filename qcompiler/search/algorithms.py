@@ -22,6 +22,7 @@ class Algorithms:
     Attributes:
         equalize_depthwise: channels in front of depthwise convolutions are stretched to one range.
         equalize_layers: channels between layers are stretched where their readers gain.
+        smooth_quant: channels between matrix products are stretched by the error that is measured.
         round_kernels: weights of a kernel are rounded so that their sum stays.
         correct_bias: biases take back the mean error of rounded weights.
         clip_weights: ranges of weights are clipped where that makes their squared error less.
@@ -31,6 +32,7 @@ class Algorithms:
 
     equalize_depthwise: bool = True
     equalize_layers: bool = False
+    smooth_quant: bool = False
     round_kernels: bool = True
     correct_bias: bool = True
     clip_weights: bool = False
@@ -40,7 +42,8 @@ class Algorithms:
     @property
     def sure(self) -> Algorithms:
         """Those that are used without being tried on samples first."""
-        return replace(self, equalize_layers=False, clip_weights=False, adaround=False, clip_activations=False)
+        tried = dict.fromkeys(TRIED, False)
+        return replace(self, **tried)
 
     def updated(self, changes: Mapping[str, bool]) -> Algorithms:
         """This choice with some algorithms switched.
@@ -64,8 +67,14 @@ def names() -> tuple[str, ...]:
 
 PRESETS: Mapping[str, Algorithms] = {
     "fast": Algorithms(),
-    "balanced": Algorithms(adaround=True),
-    "best": Algorithms(equalize_layers=True, clip_weights=True, adaround=True, clip_activations=True),
+    "balanced": Algorithms(smooth_quant=True, adaround=True),
+    "best": Algorithms(
+        equalize_layers=True,
+        smooth_quant=True,
+        clip_weights=True,
+        adaround=True,
+        clip_activations=True,
+    ),
 }
 
 

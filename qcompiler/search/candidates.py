@@ -12,9 +12,12 @@ from qcompiler import ir
 from qcompiler.analysis import CHANNEL_RANGE, HISTOGRAM, ChannelHistogramKind, Kind
 from qcompiler.analysis.kinds import ChannelRangeKind
 from qcompiler.analysis.same_function import SameFunction
-from qcompiler.backends.base import Backend, Conditioning
+from qcompiler.backends.base import Backend
+from qcompiler.numerics.normal_moments import Moments
 from qcompiler.passes.condition.equalize_depthwise import EqualizeDepthwise, wanted_ranges
 from qcompiler.passes.condition.equalize_layers import EqualizeLayers, stretches
+from qcompiler.passes.condition.smooth_quant import SmoothQuant, smoothable
+from qcompiler.passes.lower.correct_float_bias import CorrectFloatBias
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
 from qcompiler.passes.plan.avoid_saturation import AvoidSaturation
@@ -30,11 +33,15 @@ from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.plan.stretched import Statistics, Stretched
 from qcompiler.passes.plan.take_codes import TakeCodes
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
-from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Span, Trace, guarded
+from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
 from qcompiler.rewrite import Refusal
 from qcompiler.search.algorithms import Algorithms
+from qcompiler.search.conditioned import conditioned
 from qcompiler.search.put import assigned, reasoned, set_apart
+
+
+Rows = Mapping[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,7 @@ class Candidate:
         placed: what the search put where (`Drafter.placed`); empty where it had no say.
         simulated: what ONNX Runtime runs in its place; None for the model itself.
         methods: other range methods by tensor pattern, where that was found better.
+        algorithms, rows: what it was made with, see `Drafter`.
     """
 
     precision: Precision
@@ -61,6 +69,8 @@ class Candidate:
     placed: Mapping[str, NodePlan] = field(default_factory=dict)
     simulated: ir.Model | None = None
     methods: Mapping[str, str] = field(default_factory=dict)
+    algorithms: Algorithms = field(default_factory=Algorithms)
+    rows: Rows = field(default_factory=dict)
 
     @property
     def runs(self) -> ir.Model:
@@ -104,23 +114,6 @@ class Draft:
 
 
 @dataclass(frozen=True, eq=False)
-class Conditioned:
-    """The prepared model after a target's rewrites.
-
-    Attributes:
-        model: ready for a plan.
-        conditioning: what the rewrites filled in.
-        pipeline: that ran them.
-        spans: them all, where they changed anything.
-    """
-
-    model: ir.Model
-    conditioning: Conditioning
-    pipeline: Pipeline
-    spans: Sequence[Span]
-
-
-@dataclass(frozen=True, eq=False)
 class Drafter:
     """Makes drafts and candidates for one prepared model and one backend.
 
@@ -135,6 +128,8 @@ class Drafter:
             takes side by side, each with the reason; float ones that the target rewrote are passed over.
         algorithms: the accuracy algorithms to use.
         same: checks that rewrites change nothing.
+        rows: of values that matrix products read, by name, for `smooth-quant`.
+        promised: what folded normalizations say of values, for where there is no data.
     """
 
     prepared: ir.Model
@@ -146,12 +141,15 @@ class Drafter:
     placed: Mapping[str, NodePlan] = field(default_factory=dict)
     algorithms: Algorithms = field(default_factory=Algorithms)
     same: SameFunction = field(default_factory=SameFunction)
-    _equalized: dict[object, tuple[Draft, Statistics, Draft, Ranges]] = field(default_factory=dict)
+    rows: Rows = field(default_factory=dict)
+    promised: Mapping[str, Moments] = field(default_factory=dict)
+    _equalized: dict[object, tuple[Draft, Statistics, Rows, Draft, Ranges]] = field(default_factory=dict)
 
     def draft(self, precision: Precision) -> Draft:
         """Chooses nodes and sites for a precision."""
-        conditioned = self._conditioned(precision)
-        pipeline, model, conditioning = conditioned.pipeline, conditioned.model, conditioned.conditioning
+        keep = (*self.keep_float, *set_apart(self.prepared, self.placed, self.backend.spec))
+        formed = conditioned(self.prepared, self.backend, precision, keep, self.same, self.instruments)
+        pipeline, model, conditioning = formed.pipeline, formed.model, formed.conditioning
         present = {node.name for node in model.nodes}
         floats = (name for name, put in self.placed.items() if put.precision == "float" and name in present)
         keep = (*self.keep_float, *floats)
@@ -161,21 +159,6 @@ class Drafter:
         step = Annotate(self.backend.spec, precision, keep, given, only_given, put)
         plan = self._planned(pipeline, model, step)
         return Draft(precision, model, plan, pipeline.trace, conditioning.aliases, step)
-
-    def _conditioned(self, precision: Precision) -> Conditioned:
-        """The prepared model in the forms that the target wants, with the same function."""
-
-        def travel(without: Mapping[str, str], until: int | None = None) -> Conditioned:
-            pipeline = Pipeline(instruments=() if until else self.instruments, without=without, until=until)
-            model = self.prepared.copy()
-            conditioning = self.backend.condition(
-                precision, (*self.keep_float, *set_apart(self.prepared, self.placed, self.backend.spec))
-            )
-            changed = pipeline.graph(model, conditioning.passes)
-            spans = [Span(self.prepared, model.copy(), 0, len(pipeline.trace.records))] if changed else []
-            return Conditioned(model, conditioning, pipeline, spans)
-
-        return guarded(travel, travel({}), self.same)
 
     def _planned(self, pipeline: Pipeline, model: ir.Model, step: Annotate) -> QuantPlan:
         return reasoned(pipeline.plan(model, QuantPlan(), [step]), self.placed)
@@ -199,26 +182,32 @@ class Drafter:
         if draft.precision in self.backend.spec.scans:
             floats = [t for node in self.prepared.nodes for t in node.outputs if t.name and t.dtype == np.float32]
             kinds = {**dict.fromkeys((t.name for t in [*self.prepared.inputs, *floats]), (HISTOGRAM,)), **kinds}
-        if self.algorithms.equalize_layers:
-            for place in stretches(draft.model, draft.plan):
-                if (name := place.tensor.name) in present:
-                    kinds[name] = (HISTOGRAM, ChannelHistogramKind(place.axis), ChannelRangeKind(place.axis))
+        places = list(stretches(draft.model, draft.plan)) if self.algorithms.equalize_layers else []
+        if self.algorithms.smooth_quant:
+            places += smoothable(draft.model, draft.plan, self.backend.spec.channel_mul)
+        for place in places:
+            if (name := place.tensor.name) in present:
+                kinds[name] = (HISTOGRAM, ChannelHistogramKind(place.axis), ChannelRangeKind(place.axis))
         return kinds
 
     def equalized(self, draft: Draft, stats: Statistics) -> tuple[Draft, Ranges]:
         """The draft with channels stretched where that is for nothing, and its statistics; once for several tries."""
-        key = (id(draft), id(stats), self.algorithms.equalize_depthwise, self.algorithms.equalize_layers)
+        using = self.algorithms
+        wanted = (using.equalize_depthwise, using.smooth_quant, using.equalize_layers)
+        key = (id(draft), id(stats), id(self.rows), wanted)
         if key not in self._equalized:
             if len(self._equalized) > 3:  # forms are kept of a few drafts only
                 self._equalized.clear()
-            self._equalized[key] = (draft, stats, *self._stretched(draft, stats))
-        return self._equalized[key][2:]
+            self._equalized[key] = (draft, stats, self.rows, *self._stretched(draft, stats))
+        return self._equalized[key][3:]
 
     def _stretched(self, draft: Draft, stats: Statistics) -> tuple[Draft, Ranges]:
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         found, renamed, octaves, axes = draft, dict[str, str](), dict[str, npt.NDArray[np.int64]](), dict[str, int]()
         steps: list[EqualizeDepthwise | EqualizeLayers] = []
         steps += [EqualizeDepthwise(draft.plan, stats)] if self.algorithms.equalize_depthwise else []
+        nodes = self.backend.spec.channel_mul
+        steps += [SmoothQuant(draft.plan, stats, rows=self.rows, nodes=nodes)] if self.algorithms.smooth_quant else []
         steps += [EqualizeLayers(draft.plan, stats)] if self.algorithms.equalize_layers else []
         for step in steps:
             model = found.model.copy()
@@ -271,15 +260,22 @@ class Drafter:
         ]  # fmt: skip
         plan = pipeline.plan(model, draft.plan, steps)
         legal = self.backend.legalise(plan, stats, draft.precision)
-        pipeline.graph(model, [Materialise(plan), *legal, EliminateDead()])
+        blind = known is None and self.algorithms.correct_bias
+        floats = [CorrectFloatBias(plan, self.promised)] if blind else []
+        pipeline.graph(model, [*floats, Materialise(plan), *legal, EliminateDead()])
         simulated = self.backend.simulate(model)
-        return Candidate(draft.precision, method, draft.model, model, plan, pipeline.trace, simulated=simulated)
+        return Candidate(
+            draft.precision, method, draft.model, model, plan, pipeline.trace, simulated=simulated,
+            algorithms=self.algorithms, rows=self.rows,
+        )  # fmt: skip
 
     def reshaped(
         self, prepared: ir.Model, shipped: Candidate, known: Statistics | None, methods: Mapping[str, str]
     ) -> ir.Model:
         """What ships, for the model as prepared at other shapes: the same decisions from the same statistics."""
-        drafter = replace(self, prepared=prepared, placed=shipped.placed)
+        drafter = replace(
+            self, prepared=prepared, placed=shipped.placed, algorithms=shipped.algorithms, rows=shipped.rows
+        )
         if shipped.precision == "float":
             return drafter.floating(prepared)[0].model
         draft, codes = drafter.draft(shipped.precision), (TakeCodes(shipped.plan),)

@@ -1,6 +1,7 @@
 """Algorithms that run the model: each is tried on a candidate and kept if the model's outputs come closer to float.
 
-    candidate -> equalize-layers -> clip-activations -> without round-kernels, correct-bias -> clip-weights -> adaround
+    candidate -> smooth-quant -> equalize-layers -> clip-activations -> without round-kernels, correct-bias
+              -> clip-weights -> adaround -> candidate
 
 What is measured is the lowest SQNR of the outputs over samples spread evenly over the calibration data. A step that
 does not gain `GAIN` dB there is left out, and the trace says so. Rounding weights otherwise is tried only where it can
@@ -13,12 +14,16 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from qcompiler import ir
 from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.patch_moments import Layer, Moments
-from qcompiler.analysis.tap import known_count
+from qcompiler.analysis.tap import Seen, Shed, Tap, known_count
 from qcompiler.data import Sample
+from qcompiler.passes.condition.smooth_quant import smoothable
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.ada_round import AdaRound, layers_of
 from qcompiler.passes.plan.stretched import Statistics
@@ -36,6 +41,8 @@ GAIN = 0.3
 # Noise this much lower makes a fifth of all noise: a decibel if it could be had whole.
 MARGIN = 6.0
 SAMPLES = 32
+# Rows of each sample that alpha is found by.
+ROWS = 4
 # Every so many of them choose ranges, which the others then judge; fewer others say nothing.
 PART = 4
 LEAST_HELD = 6
@@ -72,6 +79,10 @@ class Improver:
     ) -> Candidate:
         """The candidate, or a better one made of the same draft."""
         wanted, using = drafter.algorithms, replace(drafter, algorithms=drafter.algorithms.sure)
+        if wanted.smooth_quant:
+            using = replace(using, rows=self.rows(draft, drafter.backend.spec.channel_mul))
+            if using.rows:
+                base, using = self._switched(using, draft, base, stats, methods, ("smooth-quant",), True)
         if wanted.equalize_layers:
             base, using = self._switched(using, draft, base, stats, methods, ("equalize-layers",), True)
         if wanted.clip_activations and stats is not None:
@@ -178,6 +189,18 @@ class Improver:
     def held(self) -> list[Sample]:
         """Those of the samples that no range is chosen on."""
         return [sample for number, sample in enumerate(self.samples()) if number % PART]
+
+    def rows(self, draft: Draft, nodes: bool) -> dict[str, npt.NDArray[np.float64]]:
+        """Some rows of each sample, of the values that matrix products read."""
+        places = [place.tensor.name for place in smoothable(draft.model, draft.plan, nodes)]
+        found: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in places}
+        for event in Tap(draft.model, self.samples(), places, config=self.config) if places else ():
+            for name in event.names if isinstance(event, Shed) else ():
+                found[name].clear()
+            for name, values in event.values.items() if isinstance(event, Seen) else ():
+                rows = values.reshape(-1, values.shape[-1])
+                found[name].append(rows[:: max(1, len(rows) // ROWS)][:ROWS].astype(np.float64))
+        return {name: np.concatenate(parts) for name, parts in found.items() if parts}
 
     def _better(self, base: Candidate, made: Candidate, name: str, *, held: bool = False) -> Candidate:
         """The better of two; where that is the first, its trace tells of the second."""

@@ -146,6 +146,7 @@ class TargetSpec:
         roofline: how fast it is, for choices that cannot be timed; None where this machine's times are the target's.
         shapes: of inputs: `any`, `bounded` (fixed, or from the least to the most), or `fixed`.
         several_shapes: a model is compiled for several sets of fixed shapes that share its weights.
+        channel_mul: a product of an activation and one factor a channel costs little beside the products that read it.
         int16_pairs: products of uint8 and int8 are added in pairs in int16, which saturates.
         beside: the precisions that may stand side by side in `mixed`, the first preferred, each with its rules there;
             the search chooses one of them, or float, for every group of nodes. Empty where there is no choice. A node
@@ -165,6 +166,7 @@ class TargetSpec:
     by_name: frozenset[Precision] = field(default_factory=frozenset)
     on_disk: frozenset[Precision] = field(default_factory=frozenset)
     concat_ratio: float = 2.0
+    channel_mul: bool = False
     int16_pairs: bool = False
     scans: frozenset[Precision] = field(default_factory=frozenset)
     zero_points: bool = True
