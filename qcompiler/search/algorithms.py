@@ -42,8 +42,8 @@ class Algorithms:
     @property
     def sure(self) -> Algorithms:
         """Those that are used without being tried on samples first."""
-        tried = dict.fromkeys(TRIED, False)
-        return replace(self, **tried)
+        tried = ("equalize_layers", "smooth_quant", "clip_weights", "adaround", "clip_activations")
+        return replace(self, **dict.fromkeys(tried, False))
 
     def updated(self, changes: Mapping[str, bool]) -> Algorithms:
         """This choice with some algorithms switched.

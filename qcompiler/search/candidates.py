@@ -40,7 +40,6 @@ from qcompiler.search.algorithms import Algorithms
 from qcompiler.search.conditioned import conditioned
 from qcompiler.search.put import assigned, reasoned, set_apart
 
-
 Rows = Mapping[str, npt.NDArray[np.float64]]
 
 
