@@ -30,9 +30,11 @@ from qcompiler.analysis.same_function import SameFunction
 from qcompiler.data import Sample, Source, open_source
 from qcompiler.frontend import front
 from qcompiler.passes.plan.ada_round import AdaRound, layers_of
+from qcompiler.passes.plan.take_codes import TakeCodes
 from qcompiler.search.algorithms import PRESETS, Algorithms
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.improve import Improver
+from qcompiler.search.reconstruct import Reconstruction
 
 NAMES = (
     "mobilenetv3_small", "ppocrv3_det", "silero_vad", "resnet20_cifar10", "kws_dscnn", "vit_cifar10", "squeezenet10",
@@ -62,6 +64,11 @@ def variants(
         base, using = plain(fast), replace(drafter, algorithms=fast)
         return using.candidate(draft, stats, "auto", improver.ranges(using, draft, base, stats, {}))
 
+    def reconstructed() -> Candidate:
+        base, using = plain(fast), replace(drafter, algorithms=fast)
+        codes = TakeCodes(Reconstruction(base.planned, improver.fitting()[0]).plan(base.plan))
+        return using.candidate(draft, stats, "auto", {}, (codes,))
+
     def preset(name: str) -> Candidate:
         using = replace(drafter, algorithms=PRESETS[name])
         return Improver(original, source).improved(using, draft, plain(PRESETS[name].sure), stats, {})
@@ -73,6 +80,7 @@ def variants(
         **{f"fast + {name}": lambda name=name: plain(fast.updated({name: True})) for name in TRIED},
         "fast + adaround": rounded,
         "fast + clip-activations": clipped,
+        "fast + reconstruct": reconstructed,
         "balanced": lambda: preset("balanced"),
         "best": lambda: preset("best"),
     }

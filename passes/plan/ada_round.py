@@ -114,14 +114,26 @@ def window_of(node: ir.Node) -> Window | None:
 
 def codes(node: ir.Node, encoding: Encoding, second: F64) -> npt.NDArray[Any]:
     """Codes of the weight, of its shape."""
-    values = ir.array(node.inputs[1]).astype(np.float64)
+    rows = rows_of(node, encoding, ir.array(node.inputs[1]).astype(np.float64), second.shape[0])
+    return codes_of(node, encoding, adaround(rows, second, low=encoding.spec.low, high=encoding.spec.high))
+
+
+def rows_of(node: ir.Node, encoding: Encoding, values: F64, groups: int) -> F64:
+    """Values of a weight's shape in units of its steps: (groups, rows, K), one row for each output channel."""
     axis = encoding.spec.granularity.axis if isinstance(encoding.spec.granularity, PerAxis) else None
     form = [-1 if i == axis and encoding.scale.ndim else 1 for i in range(values.ndim)]
     steps = values / encoding.scale.astype(np.float64).reshape(form)
-    turned = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
-    rows = steps.T if turned else steps
-    found = adaround(
-        rows.reshape(second.shape[0], -1, second.shape[2]), second, low=encoding.spec.low, high=encoding.spec.high
-    ).reshape(rows.shape)
-    dtype = np.int8 if encoding.spec.low < 0 else np.uint8
-    return np.ascontiguousarray(found.T if turned else found).astype(dtype)
+    rows = steps.T if turned(node) else steps
+    return rows.reshape(groups, rows.shape[0] // groups, -1)
+
+
+def codes_of(node: ir.Node, encoding: Encoding, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Codes of a weight's shape and type from those of its rows."""
+    shape = tuple(node.inputs[1].shape)
+    found = rows.reshape(shape[::-1]).T if turned(node) else rows.reshape(shape)
+    return np.ascontiguousarray(found).astype(np.int8 if encoding.spec.low < 0 else np.uint8)
+
+
+def turned(node: ir.Node) -> bool:
+    """Whether the output channels of a matrix are its columns."""
+    return node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))

@@ -73,13 +73,27 @@ def fed_back(steps: F64, h: F64, low: int, high: int) -> F64:
     return codes
 
 
-def descended(start: F64, steps: F64, h: F64, low: int, high: int) -> F64:
-    """`start` with bits changed one at a time, in each row the one that gains most, until none gains."""
+def descended(
+    start: F64, steps: F64, h: F64, low: int, high: int, *, slope: F64 | None = None, toll: F64 | float = 0.0
+) -> F64:
+    """`start` with bits changed one at a time, in each row the one that gains most, until none gains.
+
+    Args:
+        start: codes.
+        steps: weights in units of their steps.
+        h: see the module.
+        low, high: smallest and largest code.
+        slope: half the gradient of the error at `start`; that of the module's error by default.
+        toll: what a change must gain more than, of the shape of `steps`.
+    """
     groups, rows, size = steps.shape
     codes, kernel = start.reshape(groups * rows, size).copy(), np.repeat(np.arange(groups), rows)
     exact = steps.reshape(groups * rows, size)
     off = codes - exact
-    slope = np.matmul(off.reshape(groups, rows, size), h).reshape(groups * rows, size)
+    if slope is None:
+        slope = np.matmul(off.reshape(groups, rows, size), h)
+    slope = slope.reshape(groups * rows, size).copy()
+    tolls = np.broadcast_to(toll, steps.shape).reshape(groups * rows, size)
     diagonal = np.einsum("gkk->gk", h)[kernel]
     active = np.arange(groups * rows)
     scale = diagonal.max(axis=1, initial=0.0)
@@ -87,7 +101,7 @@ def descended(start: F64, steps: F64, h: F64, low: int, high: int) -> F64:
         here = off[active]
         move = np.where(here > 0, -1.0, 1.0)
         target = codes[active] + move
-        gain = -(2 * move * slope[active] + diagonal[active])
+        gain = -(2 * move * slope[active] + diagonal[active]) - tolls[active]
         gain = np.where((here != 0) & (target >= low) & (target <= high), gain, -1.0)
         gain = np.rint(gain / scale[active][:, None] * _PARTS)
         place = gain.argmax(axis=1)

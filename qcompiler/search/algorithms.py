@@ -28,6 +28,7 @@ class Algorithms:
         clip_weights: ranges of weights are clipped where that makes their squared error less.
         adaround: weights are rounded so that the results of their layers are least off.
         clip_activations: each activation gets the range method that leaves the outputs least off.
+        reconstruct: weights are rounded so that the results of their blocks are least off, given what came before.
     """
 
     equalize_depthwise: bool = True
@@ -38,11 +39,12 @@ class Algorithms:
     clip_weights: bool = False
     adaround: bool = False
     clip_activations: bool = False
+    reconstruct: bool = False
 
     @property
     def sure(self) -> Algorithms:
         """Those that are used without being tried on samples first."""
-        tried = ("equalize_layers", "smooth_quant", "clip_weights", "adaround", "clip_activations")
+        tried = ("equalize_layers", "smooth_quant", "clip_weights", "adaround", "clip_activations", "reconstruct")
         return replace(self, **dict.fromkeys(tried, False))
 
     def updated(self, changes: Mapping[str, bool]) -> Algorithms:
@@ -74,6 +76,7 @@ PRESETS: Mapping[str, Algorithms] = {
         clip_weights=True,
         adaround=True,
         clip_activations=True,
+        reconstruct=True,
     ),
 }
 

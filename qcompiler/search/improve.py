@@ -27,6 +27,7 @@ from qcompiler.passes.condition.smooth_quant import smoothable
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.ada_round import AdaRound, layers_of
 from qcompiler.passes.plan.stretched import Statistics
+from qcompiler.passes.plan.take_codes import TakeCodes
 from qcompiler.pipeline import PassRecord, Pipeline
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Candidate, Draft, Drafter
@@ -34,6 +35,7 @@ from qcompiler.search.clip_activations import ClipActivations
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.means import Means
 from qcompiler.search.moments_by import moments_by
+from qcompiler.search.reconstruct import Reconstruction
 from qcompiler.search.served import Served
 
 # A smaller gain is within what other samples would say.
@@ -102,6 +104,12 @@ class Improver:
             made = using.candidate(draft, stats, base.method, methods, (step,))
             made = replace(made, methods=base.methods)
             base = self._better(base, made, AdaRound.name)
+        if wanted.reconstruct:
+            samples, held = self.fitting()
+            fitted = Reconstruction(base.planned, samples, self.config, using.algorithms.correct_bias)
+            codes = TakeCodes(fitted.plan(base.plan))
+            made = replace(using.candidate(draft, stats, base.method, methods, (codes,)), methods=base.methods)
+            base = self._better(base, made, "reconstruct", held=held)
         return base
 
     def _switched(
@@ -185,6 +193,13 @@ class Improver:
             step = max(1, (count or 0) // SAMPLES)
             self._samples = [sample for number, sample in enumerate(self.source) if number % step == 0][:SAMPLES]
         return self._samples
+
+    def fitting(self) -> tuple[list[Sample], bool]:
+        """Samples to fit codes to, and whether they are some of `samples`, so that only the others may judge."""
+        step = max(1, (known_count(self.source) or 0) // SAMPLES)
+        if step == 1:
+            return self.samples()[::PART], True
+        return [sample for number, sample in enumerate(self.source) if number % step == step // 2][:SAMPLES], False
 
     def held(self) -> list[Sample]:
         """Those of the samples that no range is chosen on."""
