@@ -212,7 +212,7 @@ def _compiled(
             evidence=evidence,
         )  # fmt: skip
         report = write(folder, report, shipped, attempts.stats, candidates if recipe.pareto else ())
-    status = exit_status(recipe, verdicts.choice, conformance)
+    status = exit_status(recipe, shipped.precision, verdicts.choice, conformance)
     return Result(report, shipped.model, shipped.plan, None if output is None else Path(output), status)
 
 
@@ -291,10 +291,10 @@ def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
         raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
 
 
-def exit_status(recipe: Recipe, choice: Choice, conformance: Conformance) -> int:
-    """0 done; 3 contract or gate failed; 4 undecided. A precision that was asked for by name must not be broken."""
+def exit_status(recipe: Recipe, shipped: str, choice: Choice, conformance: Conformance) -> int:
+    """0 done; 3 contract or gate failed, or all of a precision that was asked for by name is broken; 4 undecided."""
     promised = recipe.max_drop.promised
-    refused = recipe.precision not in ("auto", "float") and choice.broken
+    refused = recipe.precision not in ("auto", "float", shipped) and choice.broken
     if conformance.failures or refused or (promised and choice.verdict == "broken"):
         return 3
     return 4 if promised and choice.verdict == "undecided" else 0

@@ -66,6 +66,13 @@ def test_the_search_finds_a_mixed_plan_where_the_whole_one_is_broken(tmp_path: P
     assert len(search["steps"]) <= mix.ROUNDS["balanced"]
 
 
+def test_a_precision_by_name_is_refused_only_if_all_of_it_is_broken() -> None:
+    for floor, shipped, status in ((46.0, "int8", 0), (400.0, "float", 3)):
+        found = qcompiler.compile(MODEL, "onnxruntime", DATA, recipe=replace(STRICT, sqnr_floor=floor))
+        assert any(line.reason.startswith("broken") for line in found.report.candidates)
+        assert (found.report.target["shipped"], found.exit_status) == (shipped, status)
+
+
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
         compiled(output=tmp_path / name)
