@@ -77,9 +77,14 @@ def settled(evaluation: Evaluation, limit: float, alpha: float) -> bool:
 
 def provable(evaluation: Evaluation, limit: float, alpha: float) -> bool:
     """Whether as many samples could show that a loss is within the limit: whether they do where nothing is lost."""
-    if evaluation.measure.bound == "draws":
-        return limit > 0
-    return share_bounds(0, len(figures(evaluation.scores)), alpha)[1] <= limit
+    rows = len(figures(evaluation.scores))
+    match evaluation.measure.bound:
+        case "pairs":
+            return refuted(0, 0, rows, limit, alpha)
+        case "share":
+            return share_bounds(0, rows, alpha)[1] <= limit
+        case _:
+            return limit > 0
 
 
 def discordant(before: Array, after: Array) -> tuple[int, int, int]:

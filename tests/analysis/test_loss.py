@@ -44,9 +44,11 @@ def test_the_bound_of_agreement_is_that_of_a_share() -> None:
 
 
 def test_how_many_samples_could_prove_anything() -> None:
-    assert provable(hits(9, 0, 299), 0.01, 0.05) and not provable(hits(0, 0, 298), 0.01, 0.05)
-    assert not provable(hits(0, 0, 299, Agreement("y")), 0.01, 0.025)
-    assert loss_of(hits(0, 0, 299), 0.05).ci_high <= 0.01
+    for measure in (Hits("y"), Agreement("y")):
+        for alpha in (0.05, 0.01):
+            least = next(n for n in range(290, 600) if loss_of(hits(0, 0, n, measure), alpha).ci_high <= 0.01)
+            assert provable(hits(9, 0, least, measure), 0.01, alpha)
+            assert not provable(hits(0, 0, least - 1, measure), 0.01, alpha)
     same = np.array([[9.0, 10.0]] * 5)
     assert provable(evaluation(Perplexity("y"), same, same), 0.01, 0.05)
 

@@ -123,13 +123,18 @@ def test_a_chip_without_float_is_offered_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "precision", "drop"),
-    [("onnxruntime", "int8", 0.04), ("tensorrt:sm120", "nvfp4", 0.2), ("coreml", "w4-palette", 0.2)],
+    ("target", "precision", "metric", "drop"),
+    [
+        ("onnxruntime", "int8", "sqnr", 1e-4),
+        ("tensorrt:sm120", "nvfp4", None, 0.2),
+        ("coreml", "w4-palette", None, 0.2),
+    ],
 )
 def test_a_precision_asked_for_by_name_that_loses_too_much_gets_exceptions(
-    tmp_path: Path, target: str, precision: str, drop: float
+    tmp_path: Path, target: str, precision: str, metric: str | None, drop: float
 ) -> None:
-    report = compiled(tmp_path, target, 3.0, precision=precision, max_drop=Limit(drop, "%", stated=False))
+    limit = Limit(drop, "%", stated=False)
+    report = compiled(tmp_path, target, 3.0, precision=precision, metric=metric, max_drop=limit)
     whole = next(line for line in report.candidates if line.precision == precision and "float" not in line.method)
     shipped = next(line for line in report.candidates if line.shipped)
     assert whole.reason.startswith("set aside") and shipped.precision == precision
