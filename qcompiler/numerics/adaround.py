@@ -27,6 +27,10 @@ F64 = npt.NDArray[np.float64]
 RIDGE = 0.01
 # Gains are compared in this many parts of the largest, so that the last bits of sums decide nothing.
 _PARTS = 2.0**30
+# Weights that are gone through together, so that what is worked on stays near the processor.
+CACHE = 1 << 16
+# Columns whose errors are passed on to all behind them at once (GPTQ's lazy updates).
+LAZY = 64
 
 
 def adaround(steps: F64, moments: F64, *, low: int, high: int) -> npt.NDArray[np.int64]:
@@ -66,10 +70,14 @@ def fed_back(steps: F64, h: F64, low: int, high: int) -> F64:
     factor = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
     open_, codes = steps.copy(), np.empty_like(steps)
     floors, ceilings = np.maximum(np.floor(steps), low), np.minimum(np.ceil(steps), high)
-    for k in range(size):
-        codes[..., k] = np.clip(np.rint(open_[..., k]), floors[..., k], ceilings[..., k])
-        miss = (open_[..., k] - codes[..., k]) / factor[:, k, k][:, None]
-        open_[..., k + 1 :] -= miss[..., None] * factor[:, None, k, k + 1 :]
+    for first in range(0, size, LAZY):
+        last = min(first + LAZY, size)
+        miss = np.empty((*codes.shape[:2], last - first))
+        for k in range(first, last):
+            codes[..., k] = np.clip(np.rint(open_[..., k]), floors[..., k], ceilings[..., k])
+            miss[..., k - first] = (open_[..., k] - codes[..., k]) / factor[:, k, k][:, None]
+            open_[..., k + 1 : last] -= miss[..., k - first, None] * factor[:, None, k, k + 1 : last]
+        open_[..., last:] -= np.matmul(miss, factor[:, first:last, last:])
     return codes
 
 
@@ -87,30 +95,46 @@ def descended(
         toll: what a change must gain more than, of the shape of `steps`.
     """
     groups, rows, size = steps.shape
-    codes, kernel = start.reshape(groups * rows, size).copy(), np.repeat(np.arange(groups), rows)
-    exact = steps.reshape(groups * rows, size)
-    off = codes - exact
     if slope is None:
-        slope = np.matmul(off.reshape(groups, rows, size), h)
-    slope = slope.reshape(groups * rows, size).copy()
-    tolls = np.broadcast_to(toll, steps.shape).reshape(groups * rows, size)
-    diagonal = np.einsum("gkk->gk", h)[kernel]
-    active = np.arange(groups * rows)
-    scale = diagonal.max(axis=1, initial=0.0)
-    for _ in range(4 * size):
-        here = off[active]
-        move = np.where(here > 0, -1.0, 1.0)
-        target = codes[active] + move
-        gain = -(2 * move * slope[active] + diagonal[active]) - tolls[active]
-        gain = np.where((here != 0) & (target >= low) & (target <= high), gain, -1.0)
-        gain = np.rint(gain / scale[active][:, None] * _PARTS)
+        slope = np.matmul(start - steps, h)
+    tolls = np.broadcast_to(toll, steps.shape)
+    codes = start.copy()
+    together = max(1, CACHE // size)
+    for group in range(groups):
+        for row in range(0, rows, together):
+            part = group, slice(row, row + together)
+            codes[part] = _descended(codes[part], steps[part], h[group], slope[part].copy(), tolls[part], low, high)
+    return codes
+
+
+def _descended(codes: F64, steps: F64, h: F64, slope: F64, toll: F64, low: int, high: int) -> F64:
+    """The same for some rows of one group, all of (rows, K); `slope` is used up."""
+    found, exact, diagonal = codes.copy(), steps, np.diagonal(h)
+    parts = _PARTS / max(float(diagonal.max(initial=0.0)), np.finfo(np.float64).tiny)
+    here = np.arange(len(found))
+    codes, off = found.copy(), found - exact
+    move = np.where(off > 0, -1.0, 1.0)
+    fixed = np.where((off == 0) | (codes + move < low) | (codes + move > high), np.inf, 0.0)
+    charge = diagonal + toll
+    for _ in range(4 * codes.shape[1]):
+        gain = np.rint((-2 * move * slope - charge) * parts) - fixed
         place = gain.argmax(axis=1)
-        better = gain[np.arange(active.size), place] > 0
-        active, place, move = active[better], place[better], move[better]
-        if not active.size:
-            break
-        step = move[np.arange(active.size), place]
-        codes[active, place] += step
-        off[active, place] += step
-        slope[active] += step[:, None] * h[kernel[active], place]
-    return codes.reshape(steps.shape)
+        at = np.arange(len(place))
+        better = gain[at, place] > 0
+        if not better.all():
+            found[here[~better]] = codes[~better]
+            here, place = here[better], place[better]
+            if not here.size:
+                return found
+            codes, off, move, fixed, charge, slope = (
+                array[better] for array in (codes, off, move, fixed, charge, slope)
+            )
+            at = np.arange(len(place))
+        step = move[at, place]
+        codes[at, place] += step
+        off[at, place] += step
+        slope += step[:, None] * h[place]
+        move[at, place] = -step
+        fixed[at, place] = np.where(off[at, place] == 0, np.inf, 0.0)
+    found[here] = codes
+    return found

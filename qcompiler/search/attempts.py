@@ -9,7 +9,7 @@ from time import perf_counter
 from qcompiler.analysis import Kind, SessionConfig, Stats
 from qcompiler.data import Source
 from qcompiler.passes.plan.encode_blocks import blocked
-from qcompiler.quant import NodePlan, Precision
+from qcompiler.quant import NodePlan, Precision, QuantPlan
 from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.costs import Costs, measured, unprofitable
@@ -29,8 +29,8 @@ TRIED_METHODS = ("auto", "minmax", "percentile")
 # moving little is safer than moving much where the model of latency is wrong.
 BOUNDARIES = (BOUNDARY_NS, 2 * BOUNDARY_NS)
 
-# The first opset whose QuantizeLinear has an axis.
-PER_CHANNEL_OPSET = 13
+# The first opset whose QuantizeLinear has an axis, has floats of 8 bits, has integers of 16.
+PER_CHANNEL_OPSET, FLOAT8_OPSET, INT16_OPSET = 13, 19, 21
 
 
 @dataclass(eq=False)
@@ -89,9 +89,8 @@ class Attempts:
                 continue
             if not draft.quantizes and precision not in self.drafter.backend.spec.recasts:
                 self.notes.append(f"{precision}: no node of the model qualifies")
-            elif self.drafter.prepared.opset < PER_CHANNEL_OPSET:
-                opset = self.drafter.prepared.opset
-                self.notes.append(f"{precision}: opset {opset} has no per-channel quantization")
+            elif (opset := self.drafter.prepared.opset) < (least := least_opset(draft.plan)):
+                self.notes.append(f"{precision} needs opset {least}; the model could be converted to {opset} only")
             else:
                 made = self.numbered(self.drafter, draft)
                 found += [made, *self._placed(made)]
@@ -188,3 +187,11 @@ class Attempts:
             )
         self.stats = more
         self.seconds += perf_counter() - start
+
+
+def least_opset(plan: QuantPlan) -> int:
+    """The first opset whose QuantizeLinear can write the activations of a plan."""
+    types = {(d.choice.qtype.kind, d.choice.qtype.bits) for _, d in plan.quantized() if d.choice is not None}
+    if ("int", 16) in types:
+        return INT16_OPSET
+    return FLOAT8_OPSET if ("float", 8) in types else PER_CHANNEL_OPSET

@@ -13,6 +13,8 @@ from qcompiler.search.groups import Group
 from qcompiler.search.sensitivity import Sensitivity
 
 MEASURES = ("sqnr", "kl", "metric")
+RUINED = 1e30
+"""Stands for harm without bound, and for none that is a number; -300 dB in decibels. JSON knows no infinity."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Ranked:
     Attributes:
         name, op, nodes: of the group; the nodes are those of the prepared graph.
         precision: that it was measured in.
-        damage: noise over signal at the outputs with it alone quantized, summed over the outputs.
+        damage: noise over signal at the outputs with it alone quantized, summed over the outputs; `RUINED` at most.
         sqnr_db: SQNR of the worst output with it alone quantized; None where nothing changed.
         divergence: mean KL divergence of class scores, in nats; None without class scores.
         metric_loss: loss of the metric with it alone quantized; None where it was not measured.
@@ -118,10 +120,10 @@ def _line(one: Sensitivity, costs: Costs | None) -> Ranked:
         one.group.op,
         one.group.prepared or one.group.planned,
         one.group.precision,
-        one.alone.total,
+        _bounded(one.alone.total),
         _finite(one.alone.sqnr_db),
-        one.alone.divergence,
-        one.metric_loss,
+        None if one.alone.divergence is None else _bounded(one.alone.divergence),
+        None if one.metric_loss is None else _bounded(one.metric_loss),
         None if one.without is None else _finite(one.without.sqnr_db),
         _finite(one.local_db),
         *quantized,
@@ -138,4 +140,11 @@ def _times(group: Group, costs: Costs | None) -> tuple[tuple[float | None, ...],
 
 
 def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    """Decibels; None where nothing changed."""
+    if value == math.inf:
+        return None
+    return value if math.isfinite(value) else -10 * math.log10(RUINED)
+
+
+def _bounded(value: float) -> float:
+    return min(value, RUINED) if math.isfinite(value) else RUINED

@@ -9,6 +9,7 @@ from qcompiler import Recipe, compiler, ir
 from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.spec import table
 from qcompiler.quant import Site
+from qcompiler.search.attempts import least_opset
 from tests.backends.qnn.helper import attention, convnet, drafted, need_qnn, quantized
 from tests.graphs import parse
 
@@ -113,6 +114,11 @@ def test_rank_6_is_refused_with_the_reason() -> None:
 
 def test_float16_is_refused_before_v69() -> None:
     assert "fp16" not in Qnn("sm8350").spec.precisions and "fp16" in Qnn("sm8450").spec.precisions
+
+
+def test_16_bits_need_an_opset_that_has_them() -> None:
+    model = parse("g (float[2,4] x) => (float[2,4] y) { y = MatMul(x, w) }", {"w": np.eye(4, dtype=np.float32)})
+    assert [least_opset(drafted(model, precision).plan) for precision in ("w8a8", "w8a16")] == [13, 21]
 
 
 def test_the_search_gives_16_bits_to_what_needs_them(tmp_path: Path) -> None:
