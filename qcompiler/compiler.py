@@ -108,8 +108,9 @@ def _compiled(
 
     backend = configured(backends.get(target), recipe.options)
     check_precision(backend, recipe, known=data is not None or stats is not None)
-    if output is not None:
-        check_free(Path(output))
+    where = None if output is None else Path(output)
+    if where is not None:
+        check_free(where)
 
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
@@ -137,7 +138,6 @@ def _compiled(
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
         algorithms=recipe.chosen, same=same, promised={} if with_data else frontend.promised,
     )  # fmt: skip
-    where = None if output is None else Path(output)
     shelf = means.shelve(where, fingerprint(frontend.original), target, recipe.options) if on_disk else None
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
@@ -192,7 +192,7 @@ def _compiled(
         frontend.original, shipped.model, offered, feeds, judged_on,
         threads=recipe.threads, seconds=deadline.within(seconds, 0.0), metric=recipe.metric, cache=means.cache,
     )  # fmt: skip
-    with work_folder(None if output is None else Path(output)) as folder:
+    with work_folder(where) as folder:
         conformance = backend.build(
             Job(
                 frontend.path.stem, frontend.original, shipped.planned, shipped.model, shipped.plan, shipped.precision,
@@ -213,7 +213,7 @@ def _compiled(
         )  # fmt: skip
         report = write(folder, report, shipped, attempts.stats, candidates if recipe.pareto else ())
     status = exit_status(recipe, shipped.precision, verdicts.choice, conformance)
-    return Result(report, shipped.model, shipped.plan, None if output is None else Path(output), status)
+    return Result(report, shipped.model, shipped.plan, where, status)
 
 
 def calibrate(

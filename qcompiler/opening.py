@@ -64,7 +64,7 @@ def opened(model: Path, backend: Backend, recipe: Recipe, data: Data | None, dum
     if spec.shapes == "any" or not (missing := _missing(frontend, recipe)):
         return Opened(frontend, source)
     agreed = {} if source is None else agreed_sizes(source, frontend.inputs)
-    found = {name: "x".join(map(str, agreed[name])) for name in missing if name in agreed}
+    found = {name: _text(agreed[name]) for name in missing if name in agreed}
     if len(found) < len(missing):
         raise _unknown(frontend, backend, source, next(name for name in missing if name not in found))
     frontend = front(model, {**recipe.fixed_shapes, **found}, dump, spec.lacks)
@@ -80,12 +80,17 @@ def _missing(frontend: Frontend, recipe: Recipe) -> Sequence[str]:
 
 def _unknown(frontend: Frontend, backend: Backend, source: Source | None, name: str) -> UsageError:
     spec, info = backend.spec, next(info for info in frontend.inputs if info.name == name)
-    shown = "unknown" if info.shape is None else "x".join(str(size or "?") for size in info.shape)
+    shown = "unknown" if info.shape is None else _text(info.shape)
     label = next((size for size in info.shape or () if isinstance(size, str)), None)
     hint = f"--shape {label}=1" if label else f"--shape {name}=..."
     if source is not None:
-        first = "x".join(map(str, next(iter(source)).feed[name].shape))
+        first = _text(next(iter(source)).feed[name].shape)
         hint = f"samples have several; --shape {name}={first} is that of the first"
     wanted = "fixed shapes only" if spec.shapes == "fixed" else "fixed or bounded shapes only"
     hint += " or bounds min:default:max" if spec.shapes == "bounded" else ""
     return UsageError(f"target {spec.name!r} takes {wanted}; {name!r} is {shown}", where="--shape", hint=hint)
+
+
+def _text(shape: Sequence[int | str | None]) -> str:
+    """As `--shape` takes it."""
+    return "x".join("?" if size is None else str(size) for size in shape)

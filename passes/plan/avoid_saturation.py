@@ -48,14 +48,9 @@ class AvoidSaturation(PlanPass):
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
         """The plan with other scales for some weights; `why` says so of each, a note of all together."""
-        constants = {constant.name: constant for constant in model.constants()}
-        nodes = {node.name: node for node in model.nodes}
         done: dict[Site, SitePlan] = {}
         checked, coarsest = 0, 1.0
-        for site, decision in plan.quantized():
-            node, constant, old = nodes.get(site.consumer), constants.get(site.tensor), decision.encoding
-            if node is None or constant is None or old is None or not is_weight(site, old) or is_depthwise(node):
-                continue
+        for site, node, constant, old in paired(model, plan):
             checked += 1
             values = ir.array(constant).astype(np.float32, copy=False)
             limit = INT16 // largest_code(plan, node)
@@ -67,8 +62,8 @@ class AvoidSaturation(PlanPass):
             coarsest = max(coarsest, float(ratios.max()))
             many = f"{int((ratios > 1).sum())} of {ratios.size} channels"
             said = f"steps up to {ratios.max():.2f} times coarser in {many}: pairs of codes summed up to {worst}"
-            why = f"{decision.why}; {said}, over {limit}"
-            done[site] = replace(decision, encoding=new, why=why)
+            decision = plan.sites[site]
+            done[site] = replace(decision, encoding=new, why=f"{decision.why}; {said}, over {limit}")
         record.changes = len(done)
         if done:
             record.notes.append(
@@ -76,6 +71,18 @@ class AvoidSaturation(PlanPass):
                 f"have steps up to {coarsest:.2f} times coarser (`why` of each weight)"
             )
         return plan.with_sites(done)
+
+
+def paired(model: ir.Model, plan: QuantPlan) -> Iterator[tuple[Site, ir.Node, ir.Constant, Encoding]]:
+    """The weights whose products with uint8 values are added in pairs, each with its reader and its encoding."""
+    constants = {constant.name: constant for constant in model.constants()}
+    nodes = {node.name: node for node in model.nodes}
+    for site, decision in plan.quantized():
+        node, constant, encoding = nodes.get(site.consumer), constants.get(site.tensor), decision.encoding
+        if node is None or constant is None or encoding is None:
+            continue
+        if is_weight(site, encoding) and not is_depthwise(node):
+            yield site, node, constant, encoding
 
 
 def is_weight(site: Site, encoding: Encoding) -> bool:

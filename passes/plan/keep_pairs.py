@@ -19,9 +19,8 @@ from qcompiler.passes.plan.avoid_saturation import (
     INT16,
     broken_pairs,
     channels_of,
-    is_depthwise,
-    is_weight,
     largest_code,
+    paired,
 )
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import QuantPlan, Site, SitePlan
@@ -35,20 +34,15 @@ class KeepPairs(PlanPass):
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
         """The plan with nearest codes where chosen ones could saturate; `changes` counts channels."""
-        constants = {constant.name: constant for constant in model.constants()}
-        nodes = {node.name: node for node in model.nodes}
         done: dict[Site, SitePlan] = {}
-        for site, decision in plan.quantized():
-            node, constant, old = nodes.get(site.consumer), constants.get(site.tensor), decision.encoding
-            if node is None or constant is None or old is None or old.codes is None or old.method == "given":
-                continue
-            if not is_weight(site, old) or is_depthwise(node):
+        for site, node, constant, old in paired(model, plan):
+            if old.codes is None or old.method == "given":
                 continue
             values = ir.array(constant).astype(np.float32, copy=False)
             broken = np.unique(broken_pairs(values, old, node, INT16 // largest_code(plan, node))[2])
             if broken.size:
                 back = np.isin(channels_of(values.shape, old), broken)
                 codes = np.where(back, nearest(values, old), old.codes).astype(old.codes.dtype)
-                done[site] = replace(decision, encoding=replace(old, codes=codes))
+                done[site] = replace(plan.sites[site], encoding=replace(old, codes=codes))
                 record.changes += broken.size
         return plan.with_sites(done)

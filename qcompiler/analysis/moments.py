@@ -74,7 +74,7 @@ def collect_moments(
             product = _moments(rows)
             if not np.isfinite(product).all():
                 raise DataError(f"tensor {name!r} holds NaN or infinity", where=event.sample.name)
-            found[name] = product if name not in found else np.add(found[name], product, out=found[name])
+            _add(found, name, product)
         if progress is not None:
             progress(read, None)
     return found
@@ -105,7 +105,7 @@ def collect_patch_moments(
         for name, (tensor, window) in layers.items():
             if tensor in event.values and event.values[tensor].size:
                 product = _moments(patches(np.asarray(event.values[tensor], np.float32), window, PLACES)[0])
-                found[name] = product if name not in found else np.add(found[name], product, out=found[name])
+                _add(found, name, product)
     return {name: value for name, value in found.items() if np.isfinite(value).all()}
 
 
@@ -149,6 +149,10 @@ def collect_pairs(
                 raise DataError(f"tensor {name!r} holds NaN or infinity", where=one.sample.name)
             found[name] = sums if name not in found else Pair(*map(np.add, found[name], sums))
     return found
+
+
+def _add(found: dict[str, F64], name: str, product: F64) -> None:
+    found[name] = product if name not in found else np.add(found[name], product, out=found[name])
 
 
 def _rows(value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

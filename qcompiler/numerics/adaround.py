@@ -107,12 +107,12 @@ def descended(
     return codes
 
 
-def _descended(codes: F64, steps: F64, h: F64, slope: F64, toll: F64, low: int, high: int) -> F64:
+def _descended(start: F64, steps: F64, h: F64, slope: F64, toll: F64, low: int, high: int) -> F64:
     """The same for some rows of one group, all of (rows, K); `slope` is used up."""
-    found, exact, diagonal = codes.copy(), steps, np.diagonal(h)
+    found, diagonal = start.copy(), np.diagonal(h)
     parts = _PARTS / max(float(diagonal.max(initial=0.0)), np.finfo(np.float64).tiny)
     here = np.arange(len(found))
-    codes, off = found.copy(), found - exact
+    codes, off = start.copy(), start - steps
     move = np.where(off > 0, -1.0, 1.0)
     fixed = np.where((off == 0) | (codes + move < low) | (codes + move > high), np.inf, 0.0)
     charge = diagonal + toll

@@ -1,7 +1,7 @@
 """Algorithms that run the model: each is tried on a candidate and kept if the model's outputs come closer to float.
 
     candidate -> smooth-quant -> equalize-layers -> clip-activations -> without round-kernels, correct-bias
-              -> clip-weights -> adaround -> candidate
+              -> clip-weights -> adaround -> reconstruct -> candidate
 
 What is measured is the lowest SQNR of the outputs over samples spread evenly over the calibration data. A step that
 does not gain `GAIN` dB there is left out, and the trace says so. Rounding weights otherwise is tried only where it can
@@ -28,7 +28,7 @@ from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.ada_round import AdaRound, layers_of
 from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.passes.plan.take_codes import TakeCodes
-from qcompiler.pipeline import PassRecord, Pipeline
+from qcompiler.pipeline import PassRecord, Pipeline, PlanPass
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.clip_activations import ClipActivations
@@ -101,15 +101,12 @@ class Improver:
             step = AdaRound(
                 self.seen(base.planned, layers_of(base.planned, base.plan)), centred=using.algorithms.correct_bias
             )
-            made = using.candidate(draft, stats, base.method, methods, (step,))
-            made = replace(made, methods=base.methods)
-            base = self._better(base, made, AdaRound.name)
+            base = self._better(base, again(using, draft, base, stats, methods, step), AdaRound.name)
         if wanted.reconstruct:
             samples, held = self.fitting()
             fitted = Reconstruction(base.planned, samples, self.config, using.algorithms.correct_bias)
             codes = TakeCodes(fitted.plan(base.plan))
-            made = replace(using.candidate(draft, stats, base.method, methods, (codes,)), methods=base.methods)
-            base = self._better(base, made, "reconstruct", held=held)
+            base = self._better(base, again(using, draft, base, stats, methods, codes), "reconstruct", held=held)
         return base
 
     def _switched(
@@ -126,7 +123,7 @@ class Improver:
         if not on and not applied(base, names):
             return base, using
         other = replace(using, algorithms=using.algorithms.updated(dict.fromkeys(names, on)))
-        made = replace(other.candidate(draft, stats, base.method, methods), methods=base.methods)
+        made = again(other, draft, base, stats, methods)
         if on and not applied(made, names):
             return base, using
         said = ", ".join(names)
@@ -189,17 +186,23 @@ class Improver:
     def samples(self) -> list[Sample]:
         """Some samples from all over the data."""
         if not self._samples:
-            count = known_count(self.source)
-            step = max(1, (count or 0) // SAMPLES)
-            self._samples = [sample for number, sample in enumerate(self.source) if number % step == 0][:SAMPLES]
+            self._samples = self._spread(0)
         return self._samples
+
+    @property
+    def _step(self) -> int:
+        """How many samples of the data one that is looked at stands for."""
+        return max(1, (known_count(self.source) or 0) // SAMPLES)
+
+    def _spread(self, first: int) -> list[Sample]:
+        step = self._step
+        return [sample for number, sample in enumerate(self.source) if number % step == first][:SAMPLES]
 
     def fitting(self) -> tuple[list[Sample], bool]:
         """Samples to fit codes to, and whether they are some of `samples`, so that only the others may judge."""
-        step = max(1, (known_count(self.source) or 0) // SAMPLES)
-        if step == 1:
+        if self._step == 1:
             return self.samples()[::PART], True
-        return [sample for number, sample in enumerate(self.source) if number % step == step // 2][:SAMPLES], False
+        return self._spread(self._step // 2), False
 
     def held(self) -> list[Sample]:
         """Those of the samples that no range is chosen on."""
@@ -234,6 +237,18 @@ class Improver:
             found = moments_by(self.means.crew, model, self.samples(), missing, self.config)
             self._moments |= {keys[name]: seen for name, seen in found.items()}
         return {name: self._moments[key] for name, key in keys.items() if key in self._moments}
+
+
+def again(
+    using: Drafter,
+    draft: Draft,
+    base: Candidate,
+    stats: Statistics | None,
+    methods: Mapping[str, str],
+    *rounding: PlanPass,
+) -> Candidate:
+    """A candidate made anew from its draft, with the range methods that it has."""
+    return replace(using.candidate(draft, stats, base.method, methods, rounding), methods=base.methods)
 
 
 def applied(candidate: Candidate, names: Sequence[str]) -> bool:

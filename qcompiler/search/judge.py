@@ -161,9 +161,9 @@ def judge(
         if evaluations is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
             broken_at = name_of_break(candidates[-2].model, candidate.runs, evaluations.source, floor, config)
         outcomes.append(Outcome(result, timing, judged, broken_at))
-    longest = max(results.values(), key=lambda result: result.evaluation.samples, default=None)
-    limit = None if longest is None else longest.max_drop
-    if longest is None and contract.limit.promised:
+    seen = longest(results.values())
+    limit = None if seen is None else seen.max_drop
+    if seen is None and contract.limit.promised:
         limit = contract.limit.amount
     promise = Promise(limit, contract.limit.stated, insist)
     figures = [outcome.judged for outcome in outcomes]
@@ -175,6 +175,11 @@ def judge(
         figures = [replace(one, speedup=whole / size, noise=0.0) for one, size in zip(figures, sizes, strict=True)]
     choice = choose(figures, promise, floor)
     return Verdicts(tuple(outcomes), timings.get("given"), choice, promise)
+
+
+def longest(results: Iterable[Result]) -> Result | None:
+    """The result on the most samples; None of none."""
+    return max(results, key=lambda result: result.evaluation.samples, default=None)
 
 
 def judged_of(

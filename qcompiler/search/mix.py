@@ -32,7 +32,7 @@ from qcompiler.search.contest import Contract, contest
 from qcompiler.search.costs import Costs, from_file, modelled
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
-from qcompiler.search.judge import Verdicts, judged_of
+from qcompiler.search.judge import Verdicts, judged_of, longest
 from qcompiler.search.objectives import Objective
 from qcompiler.search.options import MIXED, bases_of, own_choice, presumed, tables_of
 from qcompiler.search.promise import Judged, Promise, breakage, set_aside, verdict
@@ -226,11 +226,10 @@ def keeps_contract(judged: Judged, promise: Promise, floor: float, *, proof: boo
 
 def provable_in(verdicts: Verdicts, contract: Contract) -> bool:
     """Whether the samples that decide are enough to prove that anything at all keeps the promise."""
-    results = [outcome.result for outcome in verdicts.outcomes if outcome.result is not None]
-    longest = max(results, key=lambda result: result.evaluation.samples, default=None)
-    if longest is None or longest.max_drop is None:
+    seen = longest(outcome.result for outcome in verdicts.outcomes if outcome.result is not None)
+    if seen is None or seen.max_drop is None:
         return False
-    return provable(longest.evaluation, longest.max_drop, contract.alpha)
+    return provable(seen.evaluation, seen.max_drop, contract.alpha)
 
 
 def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = False) -> int | None:

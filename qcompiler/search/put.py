@@ -8,9 +8,9 @@ from dataclasses import replace
 from qcompiler import ir
 from qcompiler.quant import NodePlan, Precision, QuantPlan
 from qcompiler.search.owners import owner_of
+from qcompiler.search.solver import FLOAT
 from qcompiler.targets import TargetSpec
 
-FLOAT = "float"
 Put = Mapping[str, NodePlan]
 """Decision by node of the prepared graph."""
 
