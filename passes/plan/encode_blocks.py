@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.numerics.block_range import BlockGrid
-from qcompiler.numerics.block_rounding import PIECE, Rows, round_blocks
+from qcompiler.numerics.block_range import PIECE, BlockGrid
+from qcompiler.numerics.block_rounding import Rows, round_blocks
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan

@@ -12,6 +12,8 @@ at 4 bits 4.006 and 4.001.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler.errors import InternalError
-from qcompiler.numerics.block_range import BlockGrid, extremes, least_squares
+from qcompiler.numerics.block_range import PIECE, BlockGrid, extremes, least_squares
 from qcompiler.numerics.descent import descend
 from qcompiler.numerics.gptq import gptq, proxy_loss
 from qcompiler.numerics.hqq import hqq
@@ -29,10 +31,10 @@ F32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.integer[Any]]
 
 ROUNDINGS: Final = ("auto", "rtn", "mse", "hqq", "gptq")
+THREADS = 8
+"""Pieces that are rounded at once, at most; what they give does not depend on it."""
 FINE = 15
 """Steps from the lowest to the highest code of a 4-bit grid."""
-PIECE = 1 << 17
-"""Weights that are rounded at a time where rows do not depend on moments: what a processor's cache holds."""
 
 
 class Rows(Protocol):
@@ -93,10 +95,13 @@ def round_blocks(
     rows, k = weight.shape
     codes = np.empty((rows, k), np.int8 if levels.low < 0 else np.uint8) if out is None else out
     step = max(1, rows if moments is not None else PIECE // max(k, 1))
-    found = []
-    for start in range(0, max(rows, 1), step):
+
+    def piece(start: int) -> tuple[BlockGrid, float, float]:
         part = slice(start, start + step)
-        found.append(_piece(weight[part], levels, size, method, moments, half, codes[part]))
+        return _piece(weight[part], levels, size, method, moments, half, codes[part])
+
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(piece, range(0, max(rows, 1), step)))
     scale, zero = (np.concatenate([getattr(grid, name) for grid, *_ in found]) for name in ("scale", "zero_point"))
     whole, lost = sum(whole for _, whole, _ in found), sum(lost for *_, lost in found)
     return BlockCodes(BlockGrid(levels, size, scale, zero), codes, method, lost / whole if whole > 0 else 0.0)

@@ -53,6 +53,18 @@ def test_extremes_cover_the_block(levels: Levels) -> None:
 
 
 @pytest.mark.parametrize("levels", GRIDS)
+def test_pieces_at_once_or_in_turn_give_the_same(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(7).standard_t(4, (40, 10_000)).astype(np.float32)
+    together = round_blocks(weight, levels, 64, "hqq")
+    monkeypatch.setattr("qcompiler.numerics.block_rounding.THREADS", 1)
+    alone = round_blocks(weight, levels, 64, "hqq")
+    np.testing.assert_array_equal(together.codes, alone.codes)
+    np.testing.assert_array_equal(together.grid.scale, alone.grid.scale)
+    # a row has the same codes whatever stands beside it
+    np.testing.assert_array_equal(together.codes[17:18], round_blocks(weight[17:18], levels, 64, "hqq").codes)
+
+
+@pytest.mark.parametrize("levels", GRIDS)
 def test_zeros_stay_zeros(levels: Levels) -> None:
     weight = np.zeros((2, 20), np.float32)
     for method in ROUNDINGS:
