@@ -2,23 +2,29 @@
 
     python -m benchmarks.language_models MODEL CALIBRATION.npz EVALUATION.npz [--bits 4] [--block 32]
                                          [--methods rtn,gptq] [--peer] [--speed] [--symmetric] [--json FILE]
+    python -m benchmarks.language_models minilm_l6 ...       a model of the zoo, judged by its own metric
 
 Layers alone are quantized, tables stay float, so that both sides store the same; products are computed in float32
 (accuracy level 0) unless `--level` says otherwise. `--peer` needs the package onnx_ir, which ONNX Runtime's quantizer
-imports. `--speed` times steps of one token, in turns, and says the median of each and of the ratio to the peer's file.
+imports; where weights stand behind other nodes, as in docs_llama, and it finds none, it gets the graph that ONNX
+Runtime's basic optimizations write. `--speed` times steps of one token, in turns, and says the median of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+
+from benchmarks import zoo_data
 
 Feed = dict[str, np.ndarray]
 
@@ -62,6 +68,25 @@ def logarithms(logits: np.ndarray) -> np.ndarray:
     return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
 
 
+def in_zoo(entry: Any) -> Any:
+    """What judges a file of a model of the zoo: its own metric, and the mean cosine with the float model's output."""
+    floats = session(entry.path)
+
+    def judged(path: Path) -> dict[str, float]:
+        run, cosines = session(path), list[float]()
+
+        def outputs(feed: Feed) -> list[np.ndarray]:
+            ours, theirs = (s.run(None, feed) for s in (run, floats))
+            a, b = (np.asarray(found[0], np.float64).reshape(-1) for found in (ours, theirs))
+            cosines.append(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
+            return list(ours)
+
+        value = entry.evaluate(outputs)
+        return {entry.metric: value, "cosine": float(np.mean(cosines))}
+
+    return judged
+
+
 def ours(model: Path, data: Path, folder: Path, method: str, options: dict[str, Any]) -> Path:
     """Our file."""
     from qcompiler import compiler
@@ -78,12 +103,25 @@ def peer(model: Path, folder: Path, bits: int, block: int, symmetric: bool, leve
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
+    logging.disable(logging.INFO)
     config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=symmetric, accuracy_level=level, bits=bits)
-    quantizer = MatMulNBitsQuantizer(onnx.load(model), algo_config=config)
-    quantizer.process()
     target = folder / f"peer-{bits}-{block}-{symmetric}-{level}.onnx"
-    quantizer.model.save_model_to_file(str(target), False)
+    for source in (model, folded(model, folder)):
+        quantizer = MatMulNBitsQuantizer(onnx.load(source), algo_config=config)
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(target), False)
+        if any(node.op_type == "MatMulNBits" for node in quantizer.model.model.graph.node):
+            break
     return target
+
+
+def folded(model: Path, folder: Path) -> Path:
+    """The graph as ONNX Runtime's basic optimizations write it."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "folded.onnx"), 3
+    ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return folder / "folded.onnx"
 
 
 def one_token(paths: dict[str, Path], data: list[Feed], past: int, rounds: int = 60) -> dict[str, float]:
@@ -107,9 +145,9 @@ def one_token(paths: dict[str, Path], data: list[Feed], past: int, rounds: int =
 def main() -> None:
     """Prints a line for each file."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("model", type=Path)
-    parser.add_argument("calibration", type=Path)
-    parser.add_argument("evaluation", type=Path)
+    parser.add_argument("model", help="a file, or the name of a model of the zoo")
+    parser.add_argument("calibration", type=Path, nargs="?")
+    parser.add_argument("evaluation", type=Path, nargs="?")
     for name, kind, default in (("bits", int, 4), ("block", int, 32), ("level", int, 0), ("past", int, 64)):
         parser.add_argument(f"--{name}", type=kind, default=default)
     parser.add_argument("--methods", default="rtn,mse,hqq,awq,gptq,auto")
@@ -117,20 +155,29 @@ def main() -> None:
     for name in ("peer", "speed", "symmetric"):
         parser.add_argument(f"--{name}", action="store_true")
     given = parser.parse_args()
-    data, found = samples(given.evaluation), {}
+    found: dict[str, dict[str, float]] = {}
     options = {
         "bits": given.bits, "block": given.block, "table_bits": 0, "symmetric": given.symmetric,
         "accuracy_level": given.level,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
-        folder, files = Path(name), {"float": given.model}
+        folder = Path(name)
+        if given.evaluation is not None:
+            model, calibration, data = Path(given.model), given.calibration, samples(given.evaluation)
+            verdict = partial(judge, reference=model, data=data)
+        else:
+            entry = zoo_data.load().MODELS[given.model]
+            feeds = zoo_data.feeds(entry)
+            calibration = zoo_data.calibration_folder(feeds, folder / "data")
+            model, data, verdict = entry.path, [zoo_data.bench_feed(given.model, feeds)], in_zoo(entry)
+        files = {"float": model}
         if given.peer:
-            files["peer"] = peer(given.model, folder, given.bits, given.block, given.symmetric, given.level)
+            files["peer"] = peer(model, folder, given.bits, given.block, given.symmetric, given.level)
         for method in filter(None, given.methods.split(",")):
-            files[method] = ours(given.model, given.calibration, folder, method, options)
+            files[method] = ours(model, calibration, folder, method, options)
         speeds = one_token(files, data, given.past) if given.speed else {}
         for method, path in files.items():
-            figures = judge(path, given.model, data) | {"bytes": float(path.stat().st_size)}
+            figures = verdict(path) | {"bytes": float(path.stat().st_size)}
             figures |= {"ms": speeds[method]} if speeds else {}
             found[method] = figures
             print(method, " ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)

@@ -3,7 +3,7 @@
     top-1, top-5, ...      the label, else float's decision, is among the K best classes
     mse, sqnr, cosine      of values
     spearman               of ranks
-    perplexity, tokens     of language models
+    perplexity, tokens     of language models; so are kl and agreement, with the float model whatever the labels
     f1:THRESHOLD           of masks: where the output is over the threshold
     package.module:name    the user's function of outputs and label
 
@@ -26,16 +26,18 @@ import numpy as np
 
 from qcompiler.analysis.measures import Agreement, Fidelity, Hits, Measure, Own
 from qcompiler.analysis.measures_of_ranks import RanksInside, RanksOver
-from qcompiler.analysis.measures_of_text import Perplexity, Tokens, token_input
+from qcompiler.analysis.measures_of_text import Divergence, Perplexity, Tokens, token_input
 from qcompiler.analysis.measures_of_values import Cosine, MaskF1, SignalToNoise, SquaredError
 from qcompiler.analysis.metrics import Array, Metric, class_output, load_metric, title_of
 from qcompiler.analysis.run import is_float
 from qcompiler.data import Sample
 from qcompiler.errors import DataError, UsageError
 
-NAMES = ("top-1", "top-K", "mse", "sqnr", "cosine", "spearman", "perplexity", "tokens", "f1:THRESHOLD")
-KNOWN = re.compile(r"(top-(?P<best>\d+)|f1:(?P<level>[^@]+)|(?P<plain>mse|sqnr|cosine|spearman|perplexity|tokens))"
-                   r"(@(?P<output>.+))?")  # fmt: skip
+NAMES = (
+    "top-1", "top-K", "mse", "sqnr", "cosine", "spearman", "perplexity", "tokens", "kl", "agreement", "f1:THRESHOLD",
+)  # fmt: skip
+PLAIN = "mse|sqnr|cosine|spearman|perplexity|tokens|kl|agreement"
+KNOWN = re.compile(rf"(top-(?P<best>\d+)|f1:(?P<level>[^@]+)|(?P<plain>{PLAIN}))(@(?P<output>.+))?")
 UNIT_LENGTH = 1e-3
 
 _VALUES: Mapping[str, Callable[[str, bool], Measure]] = {
@@ -45,6 +47,8 @@ _VALUES: Mapping[str, Callable[[str, bool], Measure]] = {
     "spearman": lambda output, labelled: RanksOver(output) if labelled else RanksInside(output),
     "perplexity": Perplexity,
     "tokens": Tokens,
+    "kl": lambda output, _: Divergence(output),
+    "agreement": lambda output, _: Tokens(output),
 }
 
 
@@ -82,7 +86,7 @@ def measure_for(metric: str | Metric | None, outputs: dict[str, Array], sample: 
         if output is None:
             raise DataError("no output of the model holds class scores", where=sample.name, hint="try another --metric")
         return (Hits if labelled else Agreement)(output, int(known["best"]))
-    output = named(known["output"], outputs) or first_floats(outputs, sample, known["plain"] == "tokens")
+    output = named(known["output"], outputs) or first_floats(outputs, sample, known["plain"] in ("tokens", "agreement"))
     if known["level"]:
         return MaskF1(output, labelled, level_of(known["level"]))
     return _VALUES[known["plain"]](output, labelled)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler.analysis.measures_of_text import counting, token_input
+from qcompiler.analysis.measures_of_text import counting, log_softmax, token_input
 from qcompiler.analysis.run import Runner
 from qcompiler.data import Sample
 
@@ -48,18 +48,11 @@ def divergence(
         if theirs.ndim < 2 or theirs.shape != ours.shape or theirs.dtype.kind != "f":
             return None
         counts = counting(sample, theirs.shape[:-1])
-        q, p = (logarithms(scores[counts]) for scores in (ours, theirs))
+        q, p = (log_softmax(scores[counts]) for scores in (ours, theirs))
         lost += float((np.exp(p) * (p - q)).sum())
         same += int((p.argmax(-1) == q.argmax(-1)).sum())
         count += len(p)
     return (lost / count, same / count, count) if count else None
-
-
-def logarithms(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """log softmax, in float64."""
-    wide = scores.astype(np.float64)
-    wide -= wide.max(-1, keepdims=True)
-    return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
 
 
 def speech(runners: Mapping[str, Runner], output: str, sample: Sample, runs: int = RUNS) -> dict[str, Speech]:

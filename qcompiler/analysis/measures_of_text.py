@@ -1,7 +1,9 @@
 """Metrics of language models, whose output holds scores of the next token: (..., positions, tokens).
 
     tokens        share of positions whose best token is the right one: the label's, else the float model's
+    agreement     the same, the float model's whatever the labels say
     perplexity    exp(mean of -log softmax(scores)[right token]); the label's tokens, else the next ones of the input
+    kl            mean of sum_t p_t (log p_t - log q_t), p = softmax(scores) of the float model, q of the other, in nats
 
 A label under 0 stands for a position that does not count, and so does a 0 in an integer input with "mask" in its name.
 The positions of one text depend on each other, so texts, not positions, are what is drawn again for the bounds.
@@ -75,6 +77,34 @@ class Perplexity(Measure):
         total = rows.sum(-2)
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(total[..., 0] / np.maximum(total[..., 1], 1.0)))
+
+
+@dataclass(frozen=True)
+class Divergence(Measure):
+    """KL divergence of the next token's distribution from the float model's; that of the float model is 0."""
+
+    higher: ClassVar[bool] = False
+    unit: ClassVar[Unit] = "number"
+    title: ClassVar[str] = "KL divergence from float"
+
+    def scores(self, outputs: dict[str, Array], wanted: dict[str, Array], sample: Sample) -> Array:
+        expected, found = wanted[self.output], outputs[self.output]
+        if found.shape != expected.shape or found.ndim < 2:
+            return np.array([[math.nan, 1.0]])
+        counts = counting(sample, expected.shape[:-1])
+        p, q = (log_softmax(scores[counts]) for scores in (expected, found))
+        return np.array([[float((np.exp(p) * (p - q)).sum()), len(p)]])
+
+    def value(self, rows: Array) -> F64:
+        total = rows.sum(-2)
+        return np.asarray(total[..., 0] / np.maximum(total[..., 1], 1.0))
+
+
+def log_softmax(scores: Array) -> F64:
+    """log softmax along the last axis, in float64."""
+    wide = scores.astype(np.float64)
+    wide -= wide.max(-1, keepdims=True, initial=-np.inf)
+    return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
 
 
 def chosen_tokens(output: Array) -> npt.NDArray[np.int64]:

@@ -38,7 +38,7 @@ def load_metric(metric: str | Metric) -> Metric:
     if not (module and colon and name):
         raise UsageError(
             f"metric {metric!r} is neither a known name nor of the form package.module:callable",
-            hint="known: top-1, top-5, mse, sqnr, cosine, spearman, perplexity, tokens, f1:0.5",
+            hint="known: top-1, top-5, mse, sqnr, cosine, spearman, perplexity, tokens, kl, agreement, f1:0.5",
         )
     try:
         found: Any = imported(metric)

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 @options.shape
 @click.option(
     "--metric", metavar="M",
-    help="Judge by top-1, top-5, mse, sqnr, cosine, spearman, perplexity, tokens, f1:THRESHOLD (each with @OUTPUT), or"
-    " by your package.module:FN(outputs, label) -> number, higher is better.",
+    help="Judge by top-1, top-5, mse, sqnr, cosine, spearman, perplexity, tokens, kl, agreement, f1:THRESHOLD"
+    " (each with @OUTPUT), or by your package.module:FN(outputs, label) -> number, higher is better.",
 )  # fmt: skip
 @click.option(
     "--stats", type=options.FILE, metavar="FILE", help="Statistics from qcompile calibrate, in place of --data."

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from qcompiler import ir
 from qcompiler.analysis import Runner, SessionConfig
 from qcompiler.analysis.language import SAMPLES, divergence, speech
-from qcompiler.analysis.measures_of_text import Perplexity, Tokens
+from qcompiler.analysis.measures_of_text import Divergence, Perplexity, Tokens
 from qcompiler.analysis.session import config_of
 from qcompiler.data import Sample
 from qcompiler.report.build import finite
@@ -28,7 +28,7 @@ def language_facts(
         DataError: a model cannot run on a sample.
     """
     measure = None if outcome.evaluation is None else outcome.evaluation.measure
-    if source is None or not isinstance(measure, Perplexity | Tokens):
+    if source is None or not isinstance(measure, Divergence | Perplexity | Tokens):
         return {}
     first = list(itertools.islice(iter(source), SAMPLES))
     reference, other = Runner(original, config_of(original, config.threads)), Runner(shipped, config)

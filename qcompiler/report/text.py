@@ -18,6 +18,7 @@ from qcompiler.report.columns import (
     table,
     wrapped,
 )
+from qcompiler.report.language_text import language_rows
 from qcompiler.report.reasons import stayed_float
 from qcompiler.report.record import Accuracy, CandidateLine, Latency, Report
 from qcompiler.report.search_facts import exception_lines
@@ -76,7 +77,7 @@ def _figures(report: Report) -> Iterator[Line]:
     before, after = int(report.size["float_bytes"]), int(report.size["quantized_bytes"])
     ratio = f"{before / after:.2f}x smaller" if 0 < after <= before else f"{after / max(before, 1):.2f}x larger"
     rows = [["", "float", "quantized", ""], _accuracy(accuracy)]
-    rows += _fidelity(accuracy)
+    rows += [*_fidelity(accuracy), *language_rows(report.language)]
     rows += [_latency(latency), *map(_shape, latency.shapes), ["weights", size(before), size(after), ratio]]
     style = _STYLES.get(accuracy.verdict, "")
     kept = shipped(report)

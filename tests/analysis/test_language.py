@@ -11,9 +11,11 @@ from onnx import numpy_helper
 
 from qcompiler import Recipe, compile, ir
 from qcompiler.analysis import Runner
-from qcompiler.analysis.language import divergence, logarithms, speech, step_feed
+from qcompiler.analysis.language import divergence, speech, step_feed
+from qcompiler.analysis.measures_of_text import log_softmax
 from qcompiler.data import Sample, open_source
 from qcompiler.frontend import front
+from qcompiler.report.text import summary
 
 DOCS = Path(__file__).resolve().parents[2] / "models" / "docs_llama"
 
@@ -35,7 +37,7 @@ def test_divergence_is_that_of_the_distributions() -> None:
     assert divergence(exact, exact, "z", samples) == (0.0, 1.0, 6)
     found = divergence(exact, other, "z", samples)
     assert found is not None
-    p, q = (logarithms(runner.run(samples[0].feed)["z"][0]) for runner in (exact, other))
+    p, q = (log_softmax(runner.run(samples[0].feed)["z"][0]) for runner in (exact, other))
     np.testing.assert_allclose(np.exp(p).sum(-1), 1)
     assert found[0] == pytest.approx(np.mean([np.exp(a) @ (a - b) for a, b in zip(p, q, strict=True)]))
     assert found[0] > 0 and found[1] == np.mean(p.argmax(-1) == q.argmax(-1)) < 1
@@ -66,3 +68,19 @@ def test_the_report_says_it() -> None:
     said = report.language
     assert 0 < said["kl"] < 0.2 and 0.8 < said["agreement"] < 1 and said["samples"] == 2 and said["positions"] == 512
     assert said["quantized_step_tokens_per_second"] > 0 and said["float_prompt_tokens_per_second"] > 0
+
+
+@pytest.mark.parametrize("limit", [0.2, 0.02])
+def test_divergence_is_held_to_a_contract(limit: float) -> None:
+    """Rounding to nearest alone is at 0.025: with the lower limit layers are left float."""
+    recipe = Recipe(
+        precision="w4", weight_method="rtn", metric="kl", max_drop=limit, samples=24, bench_seconds=0,
+        options={"block": 128},
+    )  # fmt: skip
+    found = compile(DOCS / "model.onnx", "onnxruntime", str(DOCS / "calibration.npz"), recipe=recipe)
+    accuracy = found.report.accuracy
+    assert found.exit_status == 0 and accuracy.verdict == "holds" and accuracy.metric == "KL divergence from float"
+    assert accuracy.drop == pytest.approx(found.report.language["kl"], abs=1e-6) and 0 < accuracy.drop < limit
+    assert (accuracy.drop > 0.02) == (limit == 0.2)
+    text = " ".join(summary(found.report).split())
+    assert "KL to float" in text and "% of the tokens equal" in text

@@ -212,3 +212,18 @@ def test_labels_and_outputs_that_do_not_fit() -> None:
         judged("mse", [{"y": np.array([1])}], [{"y": np.array([1])}])
     with pytest.raises(DataError, match="no output of the model holds class scores"):
         judged("top-1", ys(1.0), ys(1.0))
+
+
+def test_divergence_and_agreement_are_with_float_whatever_the_labels() -> None:
+    ids, mask, labels = np.array([[1, 2, 3]]), np.array([[1, 1, 0]]), [np.array([[0, 0, 0]])]
+    wanted, got = [{"y": logits(2, 3, 1)}], [{"y": logits(2, 1, 0)}]
+    p = math.exp(3) / (math.exp(3) + 3)
+    moved = 3 * (p - math.exp(0) / (math.exp(3) + 3))  # the peak elsewhere
+    found = judged("kl", wanted, got, labels, ids=ids)
+    assert (found.metric, found.float_value) == ("KL divergence from float", 0.0)
+    assert found.value == pytest.approx(moved * 2 / 3) and loss(found) == found.value
+    assert judged("kl", wanted, got, labels, ids=ids, attention_mask=mask).value == pytest.approx(moved / 2)
+    assert math.isnan(judged("kl", wanted, [{"y": logits(2, 1)}], ids=ids).value)
+    assert judged("kl", wanted, wanted, ids=ids).value == 0.0
+    agreement = judged("agreement", wanted, got, labels, ids=ids)
+    assert (agreement.metric, agreement.float_value, agreement.value) == ("tokens equal to float", 1.0, 1 / 3)
