@@ -11,7 +11,7 @@ from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
-from qcompiler.backends.onnxruntime.cache import KINDS, STORED, QuantizeCache, store
+from qcompiler.backends.onnxruntime.cache import KINDS, QuantizeCache, Stored, observed, store
 from qcompiler.backends.onnxruntime.condition import condition
 from qcompiler.backends.onnxruntime.gate import Feed, gate, loaded
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
@@ -25,6 +25,7 @@ from qcompiler.backends.onnxruntime.variants import VARIANTS
 from qcompiler.backends.onnxruntime.weight_rules import Blocks
 from qcompiler.errors import UsageError
 from qcompiler.passes.plan.encode import Ranges
+from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import NodePlan, Precision, QuantPlan
 from qcompiler.targets import TargetSpec
@@ -59,7 +60,7 @@ class OnnxRuntime:
         if self.accuracy_level not in range(5):
             raise UsageError("is a number from 0 to 4", where="--accuracy-level")
         if self.kv_cache not in ("", *KINDS):
-            said = f"ONNX Runtime joins no tensors of {self.kv_cache}, so a cache cannot grow"
+            said = f"no cache is stored as {self.kv_cache}"
             raise UsageError(said, where="--kv-cache", hint=f"known: {', '.join(KINDS)}")
         if self.portable and self.bits == 2:
             raise UsageError("no DequantizeLinear of ONNX Runtime reads 2 bits", where="--portable")
@@ -76,7 +77,8 @@ class OnnxRuntime:
     def spec(self) -> TargetSpec:
         """The table of the variant, with weights in blocks as the options have them."""
         table, blocks = VARIANTS[self.variant].spec, self.blocks
-        return replace(table, schemes=MappingProxyType({**table.schemes, "w4": blocks.rules}))
+        schemes = MappingProxyType({**table.schemes, "w4": blocks.rules})
+        return replace(table, schemes=schemes, observes=observed if self.kv_cache else table.observes)
 
     @property
     def host(self) -> Host:
@@ -106,7 +108,8 @@ class OnnxRuntime:
     def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
         own = () if self.portable else (UseNBits(self.accuracy_level),)
-        cache = (QuantizeCache(),) if self.kv_cache and precision != "float" else ()
+        known = stats if isinstance(stats, Statistics) else None
+        cache = (QuantizeCache(self.kv_cache, known),) if self.kv_cache and precision != "float" else ()
         return (*own, *cache, SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))
 
     def simulate(self, model: ir.Model) -> ir.Model:
@@ -140,13 +143,13 @@ class OnnxRuntime:
         if not job.on_disk:
             seen = self.inspect(job.model, job.plan.nodes, job.config, job.feed)
         mark(job.model, job.config)
-        shipped = store(job.model) if self.kv_cache else job.model
+        shipped, notes = store(job.model, self.kv_cache) if self.kv_cache else Stored(job.model)
         ir.save(shipped, job.folder / MODEL)
         if job.on_disk:
             seen = loaded(job.folder / MODEL, shipped, job.config)
         elif shipped is not job.model:
             loaded(job.folder / MODEL, shipped, job.config)
-            seen = replace(seen, notes=(*seen.notes, STORED))
+            seen = replace(seen, notes=(*seen.notes, *notes))
         write_session(job.folder, job.config, Checked(self.version, seen.ops), optimized=self.optimized)
         return seen
 

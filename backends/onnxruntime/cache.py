@@ -1,154 +1,218 @@
-"""A cache of keys and values in int8, with a scale for each token and head.
+"""A cache of keys and values in 8 or 4 bits, with a scale for each token and head.
 
     past, new -> Concat -> present            float, as exporters write it
 
-    s = max |new| / 127,  q = round(new / s)  along the last axis
-    past_q, q -> Concat -> present_q          int8
+    s = max |new / c| / top,  q = code(new / c / s)      along the last axis (`cache_codes`)
+    past_q, q -> Concat -> present_q          bytes
     past_s, s -> Concat -> present_s          float: inputs and outputs of their own
-    present = present_q * present_s           for attention
+    present = value(present_q) * present_s * c           for attention
 
 Tokens are stored once and never rounded again, so what a step reads is what the steps before it wrote. `QuantizeCache`
-puts q * s in place of new and leaves inputs and outputs in float, which computes the same: so is it judged. `store`
+puts the value in place of new and leaves inputs and outputs in float, which computes the same: so is it judged. `store`
 then changes the inputs and outputs of what ships.
 
-Scales are of tokens for keys, too. Keys by channel (Liu et al., "KIVI", 2024) need scales that are fixed beforehand;
-ONNX Runtime 1.31 refuses Concat of fp8 and of int4 (found by trying), so int8 is all there is.
+c is 1 for values; for keys, some of whose channels are large whatever the token (Liu et al., "KIVI", 2024), it is the
+largest of each head and channel in the calibration samples, where there are any. Such scales alone, fixed for all
+tokens, lost more on docs_llama (KL at int4 0.0094, and 0.0071 with both), so tokens keep theirs beside them. Caches
+that GroupQueryAttention keeps are its own affair (`cache_attention`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from onnx import TensorProto
 
 from qcompiler import ir
+from qcompiler.backends.onnxruntime.cache_attention import AXES, PRESENT, keeps, quantize_inside, store_inside
+from qcompiler.backends.onnxruntime.cache_codes import TOPS, Codes
+from qcompiler.passes.plan.stretched import Statistics
+from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.rewrite import Refusal
 
-KINDS = ("int8",)
-STORED = "caches are int8 at the inputs and outputs, with a scale for each token beside each: NAME and NAME_scale"
-TOP = 127.0
+KINDS = tuple(TOPS)
+LEAST_OPSET = 18
+"""The first with BitwiseAnd, and with the axes of ReduceMax as an input."""
 RANK = 4
 
 
 @dataclass(frozen=True)
 class QuantizeCache(GraphPass):
-    """Rounds what is added to a cache, as it will be stored."""
+    """Rounds what is added to a cache, as it will be stored.
+
+    Attributes:
+        kind: how: one of `KINDS`.
+        stats: what calibration saw; None without data.
+    """
 
     name: ClassVar[str] = "quantize-cache"
+    kind: str = "int8"
+    stats: Statistics | None = None
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each cache is a change; one of another form is refused."""
-        edit = ir.Editor(model, model.graph)
+        edit, inside = ir.Editor(model, model.graph), dict[str, str | None]()
         for past in [tensor for tensor in model.inputs if tensor.name.startswith("past")]:
-            node = _joins(edit, past)
-            if isinstance(node, str):
-                record.refusals.append(Refusal(self.name, past.name, node))
-                continue
-            edit.set_input(node, 1, _rounded(edit, node.inputs[1], past))
-            record.changes += 1
+            node: ir.Node | str | None = _reader(edit, past)
+            if isinstance(node, ir.Node) and keeps(node, past):
+                if node.name not in inside:
+                    inside[node.name] = quantize_inside(edit, node, self.kind, self.stats)
+                node = inside[node.name]
+            elif isinstance(node, ir.Node):
+                node = self._round(model, edit, past, node)
+            if node is None:
+                record.changes += 1
+            else:
+                record.refusals.append(Refusal(self.name, past.name, str(node)))
         if record.refusals:
             record.notes.append(f"{len(record.refusals)} caches stay float: {record.refusals[0].reason}")
         elif not record.changes:
             record.notes.append("the model has no cache: no input whose name begins with 'past'")
 
+    def _round(self, model: ir.Model, edit: ir.Editor, past: ir.Variable, node: ir.Node) -> str | None:
+        why = _joins(edit, past, node)
+        codes = _codes(edit, self.kind, past, node)
+        if why is None and codes is None:
+            why = f"{past.name!r} has rows of no known even length, which int4 needs"
+        if why is None and model.opset < LEAST_OPSET:
+            why = f"the model has opset {model.opset}, and a cache in {self.kind} needs {LEAST_OPSET}"
+        if why is not None or codes is None:
+            return why
+        new, factor = node.inputs[1], self._factor(past, node.outputs[0])
+        shape = [*list(past.shape or [])[:2], None]
+        if factor is not None:
+            channels = edit.constant(f"{past.name}_channels", factor.astype(past.dtype))
+            new = edit.add("Div", [new, channels], name=f"{past.name}_even", before=node).outputs[0]
+        scale = codes.scale(new)
+        edit.rename(scale, f"{past.name}_scales")
+        edit.retype(scale, past.dtype, [*shape, 1])
+        stored = edit.variable(f"{past.name}_codes", codes.stored, [*shape, codes.places])
+        codes.encode(new, scale, stored)
+        value = codes.decode(stored, scale)
+        if factor is not None:
+            value = edit.add("Mul", [value, channels], name=f"{past.name}_uneven", before=node).outputs[0]
+        edit.set_input(node, 1, value)
+        return None
 
-def _joins(edit: ir.Editor, past: ir.Variable) -> ir.Node | str:
-    """The Concat that adds to a cache, or why it cannot be stored otherwise."""
+    def _factor(self, past: ir.Variable, present: ir.Variable) -> np.ndarray | None:
+        if self.stats is None or "key" not in past.name or past.shape is None:
+            return None
+        ends, heads, width = self.stats.channel_range(present.name, AXES), past.shape[1], past.shape[3]
+        if ends is None or not isinstance(heads, int) or ends.absmax.size != heads * width or not ends.absmax.all():
+            return None
+        found: np.ndarray = ends.absmax.reshape(1, heads, 1, width)
+        return found
+
+
+def observed(model: ir.Model) -> Mapping[str, tuple[int, ...]]:
+    """The caches whose extremes are wanted by head and channel."""
+    edit, found = ir.Editor(model, model.graph), dict[str, tuple[int, ...]]()
+    for past in [tensor for tensor in model.inputs if tensor.name.startswith("past")]:
+        node = _reader(edit, past)
+        if isinstance(node, str):
+            continue
+        if keeps(node, past):
+            found.update({node.outputs[port].name: AXES for port in PRESENT})
+        elif "key" in past.name and _joins(edit, past, node) is None:
+            found[node.outputs[0].name] = AXES
+    return found
+
+
+def _reader(edit: ir.Editor, past: ir.Variable) -> ir.Node | str:
+    """The node that reads a cache, or why it cannot be stored otherwise."""
     if past.dtype not in (np.float32, np.float16) or past.shape is None or len(past.shape) != RANK:
         return f"{past.name!r} is no float tensor of rank {RANK}"
     readers = [use.node for use in edit.uses(past) if use.node is None or use.node.op != "Shape"]
     node = readers[0] if len(readers) == 1 else None
-    if node is None or node.op != "Concat":
+    if node is None or not (node.op == "Concat" or keeps(node, past)):
         ops = ", ".join(sorted({"an output" if reader is None else reader.op for reader in readers}))
-        return f"{past.name!r} is read by {ops}, not by Concat alone"
+        return f"{past.name!r} is read by {ops}, not by Concat or GroupQueryAttention alone"
+    return node
+
+
+def _joins(edit: ir.Editor, past: ir.Variable, node: ir.Node) -> str | None:
+    """Why a Concat is not one that adds tokens to a cache."""
     if len(node.inputs) != 2 or node.inputs[0] is not past or not edit.is_output(node.outputs[0]):
         return f"Concat {node.name!r} does not add to {past.name!r} and give it back"
     if int(node.attrs["axis"]) not in (2, -2):
         return f"Concat {node.name!r} does not add tokens along axis 2"
-    return node
+    return None
 
 
-def _rounded(edit: ir.Editor, new: ir.Tensor, past: ir.Variable) -> ir.Tensor:
-    """q * s."""
-    hint, kind, shape = past.name, np.dtype(past.dtype), [*list(past.shape or [])[:2], None]
-    width = list(past.shape or [])[-1:]
-
-    def add(op: str, inputs: list[ir.Tensor], last: list[int | str | None], **attrs: int) -> ir.Tensor:
-        output = edit.variable(f"{hint}_{op.lower()}", kind, [*shape, *last])
-        return edit.add(op, inputs, name=f"{hint}_{op.lower()}", attrs=attrs, outputs=[output]).outputs[0]
-
-    axes = edit.constant(f"{hint}_axes", np.array([-1], np.int64))
-    unit = edit.constant(f"{hint}_unit", np.array(1 / TOP, kind))
-    least = edit.constant(f"{hint}_least", np.array(np.finfo(kind).tiny, kind))
-    largest = add("ReduceMax", [add("Abs", [new], width), axes], [1], keepdims=1)
-    scale = add("Max", [add("Mul", [largest, unit], [1]), least], [1])
-    codes = edit.variable(f"{hint}_codes", np.dtype(np.int8), [*shape, *width])
-    steps = add("Round", [add("Div", [new, scale], width)], width)
-    edit.add("Cast", [steps], name=f"{hint}_store", attrs={"to": int(TensorProto.INT8)}, outputs=[codes])
-    return _value(edit, hint, codes, scale, past)
+def _codes(edit: ir.Editor, kind: str, past: ir.Variable, node: ir.Node) -> Codes | None:
+    width = (past.shape or [None])[-1]
+    if kind == "int4" and (not isinstance(width, int) or width % 2):
+        return None
+    return Codes(edit, kind, width if isinstance(width, int) else 0, np.dtype(past.dtype), past.name, before=node)
 
 
-def _value(edit: ir.Editor, hint: str, codes: ir.Tensor, scale: ir.Tensor, like: ir.Variable) -> ir.Tensor:
-    kind = TensorProto.FLOAT16 if like.dtype == np.float16 else TensorProto.FLOAT
-    wide = edit.add("Cast", [codes], name=f"{hint}_load", attrs={"to": int(kind)}).outputs[0]
-    return edit.add("Mul", [wide, scale], name=f"{hint}_value").outputs[0]
+class Stored(NamedTuple):
+    """A model as it ships, and what a reader should know of its caches."""
+
+    model: ir.Model
+    notes: tuple[str, ...] = ()
 
 
-class Cache(NamedTuple):
-    """What `QuantizeCache` made of one cache."""
-
-    past: ir.Variable
-    concat: ir.Node
-    load: ir.Node
-    value: ir.Node
-
-
-def caches(model: ir.Model) -> list[Cache]:
-    """The rounded caches of a model."""
-    found = []
-    for past in model.inputs:
-        for concat in [node for node in past.outputs if node.op == "Concat" and len(node.inputs) == 2]:
-            value = concat.inputs[1].inputs[0] if concat.inputs[1].inputs else None
-            load = value.inputs[0].inputs[0] if value is not None and value.inputs[0].inputs else None
-            if value is None or load is None or value.op != "Mul" or load.op != "Cast":
-                continue
-            if load.inputs[0].dtype == np.int8:
-                found.append(Cache(past, concat, load, value))
-    return found
-
-
-def store(model: ir.Model) -> ir.Model:
-    """The model with caches in int8 at its inputs and outputs; itself where it has none."""
-    if not caches(model):
-        return model
-    model = model.copy()
-    edit = ir.Editor(model, model.graph)
-    for past, concat, load, value in caches(model):
-        present, axis = concat.outputs[0], {"axis": int(concat.attrs["axis"])}
-        kind, shape = past.dtype, list(past.shape or [])
-        scales = edit.add_input(f"{past.name}_scale", kind, [*shape[:-1], 1])
-        edit.retype(past, np.dtype(np.int8), shape)
-        wide = list(present.shape or [])
-        parts = []
-        for name, first, second, dtype, last in (
-            (present.name, past, load.inputs[0], np.dtype(np.int8), wide[-1:]),
-            (f"{present.name}_scale", scales, value.inputs[1], kind, [1]),
-        ):
-            joined = edit.variable(f"{name}_all", dtype, [*wide[:-1], *last])
-            edit.add("Concat", [first, second], name=f"{name}_join", attrs=axis, outputs=[joined], before=concat)
-            parts.append(joined)
-        to = {"to": int(load.attrs["to"])}
-        loaded = edit.add("Cast", [parts[0]], name=f"{past.name}_load_all", attrs=to, before=concat).outputs[0]
-        whole = edit.add("Mul", [loaded, parts[1]], name=f"{past.name}_values", before=concat, like=present).outputs[0]
-        for use in edit.uses(present):
-            if use.node is not None:
-                edit.set_input(use.node, use.port, whole)
-        edit.replace_uses(present, parts[0])
-        edit.add_output(parts[1], f"{parts[0].name}_scale")
-        for node in (concat, value, load):
-            edit.erase(node)
+def store(model: ir.Model, kind: str) -> Stored:
+    """The model with caches in codes at its inputs and outputs; itself where it has none."""
+    before = _token_bytes(model)
+    result = model.copy()
+    edit = ir.Editor(result, result.graph)
+    inside = store_inside(edit, result)
+    parts = {tensor.name: tensor for node in result.nodes for tensor in node.outputs}
+    constants = {constant.name: constant for constant in result.constants()}
+    joined = 0
+    for past in list(result.inputs):
+        stored, scale = parts.get(f"{past.name}_codes"), parts.get(f"{past.name}_scales")
+        node = _reader(edit, past) if stored is not None and scale is not None else ""
+        if isinstance(node, str) or stored is None or scale is None or node.op != "Concat":
+            continue
+        codes = _codes(edit, kind, past, node)
+        assert codes is not None
+        _join(edit, past, node, codes, stored, scale, constants.get(f"{past.name}_channels"))
+        joined += 1
+    if not inside + joined:
+        return Stored(model)
+    EliminateDead().apply(result, PassRecord(EliminateDead.name))
+    edit = ir.Editor(result, result.graph)
     edit.sort()
-    return model
+    said = f"{inside + joined} caches are {kind} at the inputs and outputs"
+    said += ", with a scale for each token beside each: NAME and NAME_scale" if joined else ", scales are fixed"
+    return Stored(result, (f"{said}; a token takes {_token_bytes(result)} bytes of cache, in float {before}",))
+
+
+def _join(
+    edit: ir.Editor, past: ir.Variable, node: ir.Node, codes: Codes, stored: ir.Tensor, scale: ir.Tensor,
+    channels: ir.Tensor | None,
+) -> None:  # fmt: skip
+    present, axis = node.outputs[0], {"axis": int(node.attrs["axis"])}
+    shape, wide, kind = list(past.shape or []), list(present.shape or [None] * RANK), past.dtype
+    scales = edit.add_input(f"{past.name}_scale", kind, [*shape[:-1], 1])
+    edit.retype(past, codes.stored, [*shape[:-1], codes.places or shape[-1]])
+    parts = []
+    for name, first, second, dtype, last in (
+        (present.name, past, stored, codes.stored, codes.places or shape[-1]),
+        (f"{present.name}_scale", scales, scale, kind, 1),
+    ):
+        whole = edit.variable(f"{name}_all", dtype, [*wide[:-1], last])
+        edit.add("Concat", [first, second], name=f"{name}_join", attrs=axis, outputs=[whole], before=node)
+        parts.append(whole)
+    value = codes.decode(parts[0], parts[1])
+    if channels is not None:
+        value = edit.add("Mul", [value, channels], name=f"{past.name}_uneven", before=node).outputs[0]
+    edit.retype(value, kind, present.shape)
+    for use in edit.uses(present):
+        if use.node is not None:
+            edit.set_input(use.node, use.port, value)
+    edit.replace_uses(present, parts[0])
+    edit.add_output(parts[1], f"{parts[0].name}_scale")
+
+
+def _token_bytes(model: ir.Model) -> int:
+    """Bytes of one token of one text in all caches, scales included."""
+    caches = [tensor for tensor in model.inputs if tensor.name.startswith("past") and len(tensor.shape or []) == RANK]
+    sizes = [[tensor.shape[1], tensor.shape[3], np.dtype(tensor.dtype).itemsize] for tensor in caches]
+    return sum(int(np.prod(size)) for size in sizes if all(isinstance(part, int) for part in size))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,12 @@ from qcompiler.numerics.observers import ChannelRange
 from qcompiler.passes.plan.encode import Ranges
 
 
+@runtime_checkable
 class Statistics(Ranges, Protocol):
     """What is known of the graph before."""
 
-    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
-        """Extremes by index of an axis."""
+    def channel_range(self, tensor: str, axis: int | tuple[int, ...] = 1) -> ChannelRange | None:
+        """Extremes by index of an axis, or of several."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,10 @@ class Stretched:
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         """See `Ranges`."""
         return self.stats.shape(self.renamed.get(tensor, tensor))
+
+    def channel_range(self, tensor: str, axis: int | tuple[int, ...] = 1) -> ChannelRange | None:
+        """See `Statistics`; None for what was stretched."""
+        return None if tensor in self.renamed else self.stats.channel_range(tensor, axis)
 
     def _both(self, tensor: str) -> tuple[ChannelHistogram, Histogram]:
         if tensor not in self._known:

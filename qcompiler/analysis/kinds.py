@@ -156,10 +156,14 @@ class ChannelAbsMaxKind(Kind):
 
 @dataclass(frozen=True)
 class ChannelRangeKind(Kind):
-    """Exact extremes for each index of `axis`."""
+    """Exact extremes for each index of `axis`, or of several."""
 
     name: ClassVar[str] = "channel-range"
-    axis: int = 1
+    axis: int | tuple[int, ...] = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.axis, int):  # a file has a list
+            object.__setattr__(self, "axis", tuple(map(int, self.axis)))
 
     def empty(self) -> Observer:
         """No channels yet."""

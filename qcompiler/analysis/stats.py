@@ -109,7 +109,7 @@ class Stats(Mapping[str, TensorStats]):
         found = self.tensors.get(tensor)
         return None if found is None else found.shape
 
-    def channel_range(self, tensor: str, axis: int = 1) -> ChannelRange | None:
+    def channel_range(self, tensor: str, axis: int | tuple[int, ...] = 1) -> ChannelRange | None:
         """Extremes of a tensor by index of an axis; None where they were not collected."""
         found, kind = self.tensors.get(tensor), ChannelRangeKind(axis)
         if found is None or kind not in found.observers:

@@ -93,7 +93,9 @@ if TYPE_CHECKING:
 @options.of_target(
     "--accuracy-level", type=int, metavar="N", help="onnxruntime, w4: 4 computes in int8, 0 in float32.  [default: 4]"
 )
-@options.of_target("--kv-cache", metavar="T", help="onnxruntime: store the cache of keys and values as int8.")
+@options.of_target(
+    "--kv-cache", metavar="T", help="onnxruntime: store the cache of keys and values as int8, fp8 or int4."
+)
 @options.of_target(
     "--image", multiple=True, metavar="NAME:RGB:SCALE:BIAS", help="coreml: an input fed with pixels; RGB, BGR or GRAY."
 )

@@ -40,15 +40,15 @@ def _nothing() -> F32:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ChannelRange:
-    """Exact minimum and maximum of each index of one axis.
+    """Exact minimum and maximum of each index of one axis, or of each combination of indices of several.
 
     Attributes:
-        axis: the channel axis; negative counts from the end.
+        axis: the channel axis, or several in ascending order; negative counts from the end.
         minimum, maximum: float32, one per channel, read-only; of size 0 before the first update. NaN is kept: a channel
             that saw one has NaN for both.
     """
 
-    axis: int
+    axis: int | tuple[int, ...]
     minimum: F32 = field(default_factory=_nothing)
     maximum: F32 = field(default_factory=_nothing)
 
@@ -64,13 +64,14 @@ class ChannelRange:
             DataError: the array has no such axis, or another number of channels than before.
         """
         array = np.asarray(x, np.float32)
-        if not -array.ndim <= self.axis < array.ndim:
+        axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
+        if not all(-array.ndim <= axis < array.ndim for axis in axes):
             raise DataError(f"no axis {self.axis} in an array of shape {array.shape}")
         if array.size == 0:
             return self
-        others = tuple(i for i in range(array.ndim) if i != self.axis % array.ndim)
+        others = tuple(i for i in range(array.ndim) if i not in [axis % array.ndim for axis in axes])
         # Adding 0 makes -0.0 positive: which of two equal zeros a reduction returns depends on order.
-        low, high = array.min(others) + np.float32(0), array.max(others) + np.float32(0)
+        low, high = (ends.reshape(-1) + np.float32(0) for ends in (array.min(others), array.max(others)))
         return self.merge(replace(self, minimum=_frozen(low), maximum=_frozen(high)))
 
     def merge(self, other: Self, /) -> Self:

@@ -181,6 +181,8 @@ class Drafter:
         if draft.precision in self.backend.spec.scans:
             floats = [t for node in self.prepared.nodes for t in node.outputs if t.name and t.dtype == np.float32]
             kinds = {**dict.fromkeys((t.name for t in [*self.prepared.inputs, *floats]), (HISTOGRAM,)), **kinds}
+        for name, several in self.backend.spec.observes(self.prepared).items():
+            kinds[name] = (*kinds.get(name, (HISTOGRAM,)), ChannelRangeKind(several))
         places = list(stretches(draft.model, draft.plan)) if self.algorithms.equalize_layers else []
         if self.algorithms.smooth_quant:
             places += smoothable(draft.model, draft.plan, self.backend.spec.channel_mul)

@@ -123,6 +123,11 @@ class FloatRule:
     source: str
 
 
+def nothing(_: ir.Model) -> Mapping[str, tuple[int, ...]]:
+    """No values."""
+    return {}
+
+
 @dataclass(frozen=True)
 class TargetSpec:
     """One target.
@@ -142,6 +147,7 @@ class TargetSpec:
         on_disk: precisions that a model larger than memory can be compiled to, weight by weight.
         concat_ratio: how much coarser the shared steps of a Concat may be than those of an operand.
         scans: precisions for which the extremes of every value are to be known, not of quantized ones alone.
+        observes: values whose extremes its own passes want, by the axes whose indices are told apart.
         zero_points: codes may stand for zero that are not 0, where a model comes with such.
         roofline: how fast it is, for choices that cannot be timed; None where this machine's times are the target's.
         shapes: of inputs: `any`, `bounded` (fixed, or from the least to the most), or `fixed`.
@@ -169,6 +175,7 @@ class TargetSpec:
     channel_mul: bool = False
     int16_pairs: bool = False
     scans: frozenset[Precision] = field(default_factory=frozenset)
+    observes: Callable[[ir.Model], Mapping[str, tuple[int, ...]]] = nothing
     zero_points: bool = True
     roofline: Roofline | None = None
     shapes: Literal["any", "bounded", "fixed"] = "any"
