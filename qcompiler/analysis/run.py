@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.analysis.crashes import crashing
 from qcompiler.analysis.payload import Payload
 from qcompiler.errors import DataError, ModelError
 
@@ -82,6 +83,7 @@ class Runner:
         self.config = config or SessionConfig()
         payload = Payload.of(model) if isinstance(model, ir.Model) else model
         options = session_options(self.config)
+        off = (*self.config.disabled_optimizers, *(() if isinstance(payload, Path) else crashing(payload)))
         if isinstance(payload, Payload) and payload.weights:
             options.add_external_initializers(list(payload.weights), list(map(_value, payload.weights.values())))
         try:
@@ -89,7 +91,7 @@ class Runner:
                 str(payload) if isinstance(payload, Path) else payload.content,
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=list(self.config.disabled_optimizers) or None,
+                disabled_optimizers=list(off) or None,
             )
         except Exception as error:  # each status of ONNX Runtime is a class of its own under Exception
             where = payload.name if isinstance(payload, Path) else ""
