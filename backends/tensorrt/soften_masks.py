@@ -1,8 +1,8 @@
 """Masks of Softmax: Softmax(s + m), m in {0, -3.4e38} -> the same with m in {0, -3e4}.
 
 exp(s - 3e4 - max) is 0 in float32 and in float16 for every s that float16 holds, so any number that large serves; the
-one that exporters write is infinite in float16, and a row of nothing but infinities is NaN. A constant is a mask where
-all that is computed from it ends, through arithmetic with other values and data movement, in Softmax alone.
+one that exporters write is infinite in float16, and a row of nothing but infinities is NaN. What a mask is, and what is
+made of infinity itself: `passes.prepare.finite_masks`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,8 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.backends.tensorrt.keep_single import LIMIT, is_single
+from qcompiler.passes.prepare.finite_masks import reached
 from qcompiler.pipeline import GraphPass, PassRecord
-
-THROUGH = frozenset(
-    {
-        "Mul", "Add", "Sub", "Neg", "Where", "Expand", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Slice",
-        "Concat", "Cast", "Identity", "Gather", "ScatterND", "Trilu", "Tile",
-    }
-)  # fmt: skip
-ENDS = frozenset({"Softmax", "LogSoftmax"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class SoftenMasks(GraphPass):
             numbers = ir.array(constant)
             if not (np.abs(numbers) > LIMIT).any() or np.isnan(numbers).any():
                 continue
-            cone = reached(edit, constant)
+            cone = reached(edit, edit.uses(constant))
             if cone is None:
                 continue
             self.values.update(tensor.name for tensor in cone)
@@ -55,22 +48,3 @@ class SoftenMasks(GraphPass):
             record.changes += 1
             record.notes.append(f"mask {constant.name!r}: numbers beyond {LIMIT:.0g} become that, for float16")
         edit.drop_unused_constants()
-
-
-def reached(edit: ir.Editor, constant: ir.Constant) -> list[ir.Tensor] | None:
-    """The values computed from a constant up to Softmax; None where anything else reads one of them."""
-    found: list[ir.Tensor] = []
-    queue: list[ir.Tensor] = [constant]
-    seen: set[int] = set()
-    while queue:
-        tensor = queue.pop()
-        for use in edit.uses(tensor):
-            node = use.node
-            if node is None or not edit.holds(node) or node.op not in THROUGH | ENDS:
-                return None
-            if node.op in ENDS or id(node) in seen:
-                continue
-            seen.add(id(node))
-            found += node.outputs
-            queue += node.outputs
-    return found if found else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 from qcompiler import ir
 from qcompiler.passes.prepare.convert_opset import ConvertOpset
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
+from qcompiler.passes.prepare.finite_masks import FiniteMasks
 from qcompiler.passes.prepare.fold_constants import FoldConstants
 from qcompiler.passes.prepare.fold_shapes import FoldShapes
 from qcompiler.passes.prepare.infer_shapes import InferShapes
@@ -34,6 +35,7 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 __all__ = [
     "ConvertOpset",
     "EliminateDead",
+    "FiniteMasks",
     "FoldConstants",
     "FoldShapes",
     "InferShapes",
@@ -82,6 +84,7 @@ def simplify_passes(limit: int = 1 << 20) -> tuple[GraphPass | Rule, ...]:
         SumToAdd(),
         ReduceMeanToPool(),
         ScalarRange(),
+        FiniteMasks(),
     )
 
 
