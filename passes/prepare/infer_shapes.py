@@ -20,7 +20,8 @@ from qcompiler.pipeline import GraphPass, PassRecord
 
 Shape = list[int | str | None]
 SHOWN = 3
-LONGEST_VALUE = 1 << 14
+LONGEST_JOINED, LONGEST_VALUE = 1 << 14, 1 << 20
+"""Elements of vectors whose values are propagated: of results of Concat, which copies them often, and of all others."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _static(shape: Shape | None) -> bool:
 def run_inference(proto: ModelProto) -> GraphProto:
     """The graph with all types that ONNX shape inference finds; an empty one where it fails as a whole.
 
-    Values are propagated, but not where a Concat makes them long: inference holds them as one object per element.
+    Values are propagated, but not where a vector is long: inference holds it as one object per element, known or not.
     """
     graph = GraphProto()
     for data_prop in (False, True):
@@ -108,18 +109,20 @@ def run_inference(proto: ModelProto) -> GraphProto:
             graph = shape_inference.infer_shapes(proto, data_prop=data_prop).graph
         except Exception:  # inference raises whatever its C++ code meets
             break
-        if _longest_concat(graph) > LONGEST_VALUE:
+        if _holds_long_vector(graph):
             break
     return graph
 
 
-def _longest_concat(graph: GraphProto) -> int:
-    """Elements of the longest vector that a Concat makes, as far as known."""
-    vectors = {output for node in graph.node if node.op_type == "Concat" for output in node.output}
-    types = (info.type for info in [*graph.value_info, *graph.output] if info.name in vectors)
-    lengths = [shape[0] for shape in map(dims, types) if shape is not None and len(shape) == 1]
-    here = [length for length in lengths if isinstance(length, int)]
-    return max([0, *here, *map(_longest_concat, _subgraphs(graph))])
+def _holds_long_vector(graph: GraphProto) -> bool:
+    """Whether a vector in a graph, or in one inside it, is too long for its values to be propagated."""
+    joined = {output for node in graph.node if node.op_type == "Concat" for output in node.output}
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        shape = dims(info.type)
+        if shape is not None and len(shape) == 1 and isinstance(shape[0], int):
+            if shape[0] > (LONGEST_JOINED if info.name in joined else LONGEST_VALUE):
+                return True
+    return any(map(_holds_long_vector, _subgraphs(graph)))
 
 
 def _forget(graph: GraphProto) -> None:

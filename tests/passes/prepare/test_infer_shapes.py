@@ -93,3 +93,11 @@ def _record():  # type: ignore[no-untyped-def]
     from qcompiler.pipeline import PassRecord
 
     return PassRecord("infer-shapes")
+
+
+def test_values_of_long_vectors_are_not_propagated() -> None:
+    """Inference would hold an object for each of 10**12 elements: this test would not end."""
+    before = bare("""g (float[N] x) => (float[A] y) <int64[1] n = {1000000000000}> {
+        c = ConstantOfShape(n) d = Add(c, x) y = Cast <to = 1> (d) }""")
+    after, _ = transform(before, InferShapes())
+    assert shapes(after)["c"] == [10**12]
