@@ -13,7 +13,6 @@ from qcompiler.recipe import Recipe
 
 if TYPE_CHECKING:
     from qcompiler import ir
-    from qcompiler.backends.base import Backend
     from qcompiler.backends.conformance import Conformance
     from qcompiler.data import Data, Source
     from qcompiler.quant import QuantPlan
@@ -91,10 +90,10 @@ def _compiled(
     from qcompiler.data import open_source
     from qcompiler.data.calibration_cache import read_cache
     from qcompiler.frontend import front
-    from qcompiler.opening import opened
+    from qcompiler.opening import check_precision, opened
     from qcompiler.passes.plan.given import from_ranges
     from qcompiler.report.assemble import assemble, write
-    from qcompiler.report.folder import check_free, work_folder
+    from qcompiler.report.folder import check_free, clear, work_folder
     from qcompiler.search.attempts import Attempts
     from qcompiler.search.bench_shapes import bench_feeds
     from qcompiler.search.candidates import Drafter
@@ -193,14 +192,24 @@ def _compiled(
         threads=recipe.threads, seconds=deadline.within(seconds, 0.0), metric=recipe.metric, cache=means.cache,
     )  # fmt: skip
     with work_folder(where) as folder:
-        conformance = backend.build(
-            Job(
+
+        def build() -> Conformance:
+            clear(folder)
+            job = Job(
                 frontend.path.stem, frontend.original, shipped.planned, shipped.model, shipped.plan, shipped.precision,
                 attempts.stats, judged_on, tuned.config, feeds[0] if seconds else None, recipe.shape_ranges, folder,
                 tell, [drafter.reshaped(other, shipped, attempts.stats, recipe.methods) for other in elsewhere],
                 on_disk,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            return backend.build(job)
+
+        conformance = build()
+        while recipe.precision == "auto" and (made := attempts.yielded(shipped, conformance)) is not None:
+            candidates[verdicts.choice.index] = made
+            contract = replace(contract, tries=contract.tries + 1)
+            verdicts = judging(candidates, contract=contract)
+            shipped = candidates[verdicts.choice.index]
+            conformance = build()
         if conformance.instead is not None:
             planned, built, plan = conformance.instead
             shipped = replace(shipped, planned=planned, model=built, plan=plan, simulated=None)
@@ -273,22 +282,6 @@ def calibrate(
 
 def silent(stage: str, done: int, total: int | None) -> None:
     """No progress."""
-
-
-def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
-    """Refuses a precision that the target does not have, or that nothing here gives ranges for.
-
-    Raises:
-        UsageError: naming what would do.
-    """
-    spec = backend.spec
-    if recipe.precision not in spec.precisions:
-        hint = f"known: {', '.join(spec.precisions)}"
-        raise UsageError(f"target {spec.name!r} has no precision {recipe.precision!r}", where="--precision", hint=hint)
-    if recipe.other_shapes and not spec.several_shapes:
-        raise UsageError(f"target {spec.name!r} takes one set of shapes", where="--shape", hint="give each name once")
-    if recipe.max_drop.promised and not known:
-        raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
 
 
 def exit_status(recipe: Recipe, shipped: str, choice: Choice, conformance: Conformance) -> int:

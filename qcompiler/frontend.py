@@ -18,7 +18,15 @@ from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
 from qcompiler.passes.plan.promised_means import folded_norms
-from qcompiler.passes.prepare import EliminateDead, parse_shape, prepare, simplify_passes
+from qcompiler.passes.prepare import (
+    EliminateDead,
+    NameEverything,
+    OverrideShapes,
+    StripInputInitializers,
+    parse_shape,
+    prepare,
+    simplify_passes,
+)
 from qcompiler.passes.prepare.qlinear_to_qdq import QlinearToQdq
 from qcompiler.passes.prepare.static_products import StaticProducts
 from qcompiler.pipeline import GraphPass, Instrument, Journey, Pipeline, Span, guarded
@@ -51,14 +59,7 @@ class Frontend:
     @property
     def inputs(self) -> list[InputInfo]:
         """What a sample must hold."""
-        return [
-            InputInfo(
-                tensor.name,
-                np.dtype(np.float32 if tensor.dtype is None else tensor.dtype),
-                None if tensor.shape is None else tuple(tensor.shape),
-            )
-            for tensor in self.prepared.inputs
-        ]
+        return inputs_of(self.prepared)
 
     @property
     def promised(self) -> dict[str, Moments]:
@@ -74,11 +75,35 @@ class Frontend:
         return guarded(self.again, self, same)
 
 
+def inputs_of(model: ir.Model) -> list[InputInfo]:
+    """What a sample for a model must hold."""
+    return [
+        InputInfo(
+            tensor.name,
+            np.dtype(np.float32 if tensor.dtype is None else tensor.dtype),
+            None if tensor.shape is None else tuple(tensor.shape),
+        )
+        for tensor in model.inputs
+    ]
+
+
+def stated_inputs(original: ir.Model, shapes: Mapping[str, str]) -> list[InputInfo]:
+    """The inputs that a model will have once it is prepared; arguments and errors as for `front`."""
+    model = original.copy()
+    Pipeline().graph(model, [NameEverything(), StripInputInitializers(), OverrideShapes(_parsed(shapes))])
+    return inputs_of(model)
+
+
+def _parsed(shapes: Mapping[str, str]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple(parse_shape(f"{name}={value}") for name, value in shapes.items())
+
+
 def front(
     path: Path,
     shapes: Mapping[str, str] | None = None,
     dump: Path | None = None,
     lacks: frozenset[str] = frozenset(),
+    original: ir.Model | None = None,
 ) -> Frontend:
     """Loads and prepares a model.
 
@@ -87,32 +112,33 @@ def front(
         shapes: values of dynamic dimensions ("batch": "1"), or shapes of inputs ("input": "1x3x224x224").
         dump: folder for the text of the graph after each pass that changed it.
         lacks: operators that the target has no form for.
+        original: what the file holds, where it is loaded already.
 
     Raises:
         ModelError: the file is unreadable, invalid or unsafe.
         UsageError: a shape fits nothing.
         OutputError: the dump folder cannot be written.
     """
-    original = ir.load(path)
-    fixed = tuple(parse_shape(f"{name}={value}") for name, value in (shapes or {}).items())
+    loaded = ir.load(path) if original is None else original
+    fixed = _parsed(shapes or {})
 
     def travel(without: Mapping[str, str], until: int | None = None) -> Frontend:
         instruments = () if dump is None or until is not None else (Dump.into(dump),)
         pipeline = Pipeline(instruments=instruments, without=without, until=until)
-        model, adopt = original.copy(), AdoptQdq()
+        model, adopt = loaded.copy(), AdoptQdq()
         prepare(pipeline, model, fixed)
         ready, done = model.copy(), len(pipeline.trace.records)
-        start, spans = original, list[Span]()
+        start, spans = loaded, list[Span]()
         taken: list[GraphPass | Rule] = [QlinearToQdq(), StaticProducts(), EliminateDead(), adopt]
         if pipeline.graph(model, taken):
-            start, spans = model.copy(), [Span(original, ready, 0, done)]
+            start, spans = model.copy(), [Span(loaded, ready, 0, done)]
             done = len(pipeline.trace.records)
         pipeline.fixpoint(model, fusion_rules())
         if lacks:
             pipeline.graph(model, [ExpandOperators(lacks)])
         pipeline.fixpoint(model, simplify_passes())
         spans.append(Span(start, model, done if spans else 0, len(pipeline.trace.records)))
-        return Frontend(path, original, model, adopt.given, pipeline, spans, travel)
+        return Frontend(path, loaded, model, adopt.given, pipeline, spans, travel)
 
     return travel({})
 

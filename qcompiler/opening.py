@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qcompiler import ir
 from qcompiler.backends.base import Backend
-from qcompiler.data import Data, Source, open_source
+from qcompiler.data import Data, InputInfo, Source, open_source
 from qcompiler.data.sizes import agreed_sizes, is_open
 from qcompiler.errors import UsageError
-from qcompiler.frontend import Frontend, front
+from qcompiler.frontend import Frontend, front, stated_inputs
 from qcompiler.recipe import Recipe
 
 
@@ -44,6 +45,22 @@ class Opened:
         return self.source
 
 
+def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
+    """Refuses a precision that the target does not have, or that nothing here gives ranges for.
+
+    Raises:
+        UsageError: naming what would do.
+    """
+    spec = backend.spec
+    if recipe.precision not in spec.precisions:
+        hint = f"known: {', '.join(spec.precisions)}"
+        raise UsageError(f"target {spec.name!r} has no precision {recipe.precision!r}", where="--precision", hint=hint)
+    if recipe.other_shapes and not spec.several_shapes:
+        raise UsageError(f"target {spec.name!r} takes one set of shapes", where="--shape", hint="give each name once")
+    if recipe.max_drop.promised and not known:
+        raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
+
+
 def opened(model: Path, backend: Backend, recipe: Recipe, data: Data | None, dump: Path | None = None) -> Opened:
     """Opens model and data.
 
@@ -58,28 +75,30 @@ def opened(model: Path, backend: Backend, recipe: Recipe, data: Data | None, dum
         UsageError: the target must know the sizes of an input, and neither model, recipe nor data say them.
         ModelError, DataError, OutputError: as for `front` and `open_source`.
     """
-    spec = backend.spec
-    frontend = front(model, recipe.fixed_shapes, dump, spec.lacks)
-    source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
-    if spec.shapes == "any" or not (missing := _missing(frontend, recipe)):
-        return Opened(frontend, source)
-    agreed = {} if source is None else agreed_sizes(source, frontend.inputs)
-    found = {name: _text(agreed[name]) for name in missing if name in agreed}
-    if len(found) < len(missing):
-        raise _unknown(frontend, backend, source, next(name for name in missing if name not in found))
-    frontend = front(model, {**recipe.fixed_shapes, **found}, dump, spec.lacks)
+    spec, original, found = backend.spec, ir.load(model), dict[str, str]()
+    if spec.shapes != "any":
+        found = _agreed(stated_inputs(original, recipe.fixed_shapes), backend, recipe, data)
+    frontend = front(model, {**recipe.fixed_shapes, **found}, dump, spec.lacks, original)
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     notes = (f"input {name!r} is fixed to {shape}, the shape of all samples" for name, shape in found.items())
     return Opened(frontend, source, tuple(notes))
 
 
-def _missing(frontend: Frontend, recipe: Recipe) -> Sequence[str]:
-    """The inputs that have open dimensions and no bounds."""
-    return [info.name for info in frontend.inputs if is_open(info) and info.name not in recipe.shape_ranges]
+def _agreed(inputs: Sequence[InputInfo], backend: Backend, recipe: Recipe, data: Data | None) -> dict[str, str]:
+    """The shapes that samples give to the inputs that have open dimensions and no bounds."""
+    missing = [info for info in inputs if is_open(info) and info.name not in recipe.shape_ranges]
+    if not missing:
+        return {}
+    source = None if data is None else open_source(data, inputs, limit=recipe.samples)
+    agreed = {} if source is None else agreed_sizes(source, inputs)
+    for info in missing:
+        if info.name not in agreed:
+            raise _unknown(info, backend, source)
+    return {info.name: _text(agreed[info.name]) for info in missing}
 
 
-def _unknown(frontend: Frontend, backend: Backend, source: Source | None, name: str) -> UsageError:
-    spec, info = backend.spec, next(info for info in frontend.inputs if info.name == name)
+def _unknown(info: InputInfo, backend: Backend, source: Source | None) -> UsageError:
+    spec, name = backend.spec, info.name
     shown = "unknown" if info.shape is None else _text(info.shape)
     label = next((size for size in info.shape or () if isinstance(size, str)), None)
     hint = f"--shape {label}=1" if label else f"--shape {name}=..."
@@ -87,7 +106,7 @@ def _unknown(frontend: Frontend, backend: Backend, source: Source | None, name: 
         first = _text(next(iter(source)).feed[name].shape)
         hint = f"samples have several; --shape {name}={first} is that of the first"
     wanted = "fixed shapes only" if spec.shapes == "fixed" else "fixed or bounded shapes only"
-    hint += " or bounds min:default:max" if spec.shapes == "bounded" else ""
+    hint += ", or bounds min:default:max" if spec.shapes == "bounded" else ""
     return UsageError(f"target {spec.name!r} takes {wanted}; {name!r} is {shown}", where="--shape", hint=hint)
 
 

@@ -6,7 +6,8 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcompiler.compiler import Progress, check_precision, silent
+from qcompiler.compiler import Progress, silent
+from qcompiler.opening import check_precision
 from qcompiler.recipe import Recipe
 
 if TYPE_CHECKING:

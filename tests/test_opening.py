@@ -56,7 +56,7 @@ def test_what_the_user_states_stays(model: Path) -> None:
     [
         ("qnn", None, r"'qnn' takes fixed shapes only; 'x' is NxM \(--shape N=1\)"),
         ("qnn", ROWS, r"fixed shapes only; 'x' is NxM \(samples have several; --shape x=2x3 is that of the first\)"),
-        ("coreml", None, r"fixed or bounded shapes only; 'x' is NxM \(--shape N=1 or bounds min:default:max\)"),
+        ("coreml", None, r"fixed or bounded shapes only; 'x' is NxM \(--shape N=1, or bounds min:default:max\)"),
     ],
 )
 def test_sizes_that_nobody_says(

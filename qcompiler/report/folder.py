@@ -97,6 +97,15 @@ def work_folder(path: Path | None) -> Iterator[Path]:
             yield work
 
 
+def clear(folder: Path) -> None:
+    """Removes what an attempt left in a work folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
 def check_free(path: Path) -> None:
     """Makes sure that `path` may become an output folder.
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from qcompiler.analysis import Kind, SessionConfig, Stats
+from qcompiler.backends.conformance import Conformance
 from qcompiler.data import Source
 from qcompiler.passes.plan.encode_blocks import blocked
+from qcompiler.passes.plan.take_codes import TakeCodes
 from qcompiler.quant import NodePlan, Precision, QuantPlan
 from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
@@ -149,6 +151,32 @@ class Attempts:
                 made = self._numbered(drafter, draft, base.method)
                 found.append(replace(made, placed=placed))
         return found
+
+    def yielded(self, shipped: Candidate, made: Conformance) -> Candidate | None:
+        """Where the gate fails: the same with nodes in float that the backend computes otherwise than planned.
+
+        Returns:
+            None where the gate passes, where there are no such nodes that the search may place, or where nothing
+            quantized would be left.
+        """
+        names = {node.name for node in self.drafter.prepared.nodes} - shipped.placed.keys()
+        planned = {name for name, plan in shipped.plan.nodes.items() if plan.precision != "float"}
+        back = {other.node: other.rule for other in (*made.fallback, *made.surprises) if other.node in names & planned}
+        if not made.failures or not back:
+            return None
+        put = {name: NodePlan("float", "conformance", f"not computed as planned: {why}") for name, why in back.items()}
+        placed = {**shipped.placed, **put}
+        drafter = replace(self.drafter, placed=placed, algorithms=shipped.algorithms, rows=shipped.rows)
+        draft = drafter.draft(shipped.precision)
+        if not draft.quantizes:
+            return None
+        self._observe(drafter.statistics(draft))
+        methods, codes = {**self.methods, **shipped.methods}, (TakeCodes(shipped.plan),)
+        again = drafter.candidate(draft, self.stats, shipped.method, methods, codes)
+        self.notes.append(
+            f"back to float, since the backend computes otherwise than planned: {', '.join(sorted(back))}"
+        )
+        return replace(again, placed=placed, methods=shipped.methods)
 
     def profiled(self, base: Candidate, together: Mapping[str, Sequence[str]] | None = None) -> Costs:
         """What a candidate's groups cost on this machine, measured once for each; `feeds` must not be empty."""
