@@ -118,9 +118,8 @@ def _holds_long_vector(graph: GraphProto) -> bool:
     """Whether a vector in a graph, or in one inside it, is too long for its values to be propagated."""
     joined = {output for node in graph.node if node.op_type == "Concat" for output in node.output}
     for info in (*graph.input, *graph.value_info, *graph.output):
-        shape = dims(info.type)
-        if shape is not None and len(shape) == 1 and isinstance(shape[0], int):
-            if shape[0] > (LONGEST_JOINED if info.name in joined else LONGEST_VALUE):
+        match dims(info.type):
+            case [int(size)] if size > (LONGEST_JOINED if info.name in joined else LONGEST_VALUE):
                 return True
     return any(map(_holds_long_vector, _subgraphs(graph)))
 
