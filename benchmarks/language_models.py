@@ -1,13 +1,14 @@
 """What bits cost a language model: perplexity by method, bits and block, beside ONNX Runtime's own quantizer.
 
     python -m benchmarks.language_models MODEL CALIBRATION.npz EVALUATION.npz [--bits 4] [--block 32]
-                                         [--methods rtn,gptq] [--peer] [--speed] [--symmetric] [--json FILE]
+                                         [--methods rtn,gptq] [--peer] [--speed] [--symmetric] [--rotate]
     python -m benchmarks.language_models minilm_l6 ...       a model of the zoo, judged by its own metric
 
 Layers alone are quantized, tables stay float, so that both sides store the same; products are computed in float32
 (accuracy level 0) unless `--level` says otherwise. `--peer` needs the package onnx_ir, which ONNX Runtime's quantizer
 imports; where weights stand behind other nodes, as in docs_llama, and it finds none, it gets the graph that ONNX
-Runtime's basic optimizations write. `--speed` times steps of one token, in turns, and says the median of each.
+Runtime's basic optimizations write. `--rotate` turns the algorithm `rotate` on. `--speed` times steps of one token, in
+turns, and says the median of each.
 """
 
 from __future__ import annotations
@@ -87,12 +88,13 @@ def in_zoo(entry: Any) -> Any:
     return judged
 
 
-def ours(model: Path, data: Path, folder: Path, method: str, options: dict[str, Any]) -> Path:
+def ours(model: Path, data: Path, folder: Path, method: str, options: dict[str, Any], rotate: bool) -> Path:
     """Our file."""
     from qcompiler import compiler
     from qcompiler.recipe import Recipe
 
     recipe = Recipe(precision="w4", weight_method=method, bench_seconds=0, options=options, sqnr_floor=-100)
+    recipe = recipe.updated({"algorithms": {"rotate": rotate}})
     target = folder / f"{method}-{'-'.join(map(str, options.values()))}"
     compiler.compile(model, "onnxruntime", str(data), output=target, recipe=recipe)
     return target / "model.onnx"
@@ -152,7 +154,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind, default=default)
     parser.add_argument("--methods", default="rtn,mse,hqq,awq,gptq,auto")
     parser.add_argument("--json", type=Path)
-    for name in ("peer", "speed", "symmetric"):
+    for name in ("peer", "speed", "symmetric", "rotate"):
         parser.add_argument(f"--{name}", action="store_true")
     given = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
@@ -174,7 +176,7 @@ def main() -> None:
         if given.peer:
             files["peer"] = peer(model, folder, given.bits, given.block, given.symmetric, given.level)
         for method in filter(None, given.methods.split(",")):
-            files[method] = ours(model, calibration, folder, method, options)
+            files[method] = ours(model, calibration, folder, method, options, given.rotate)
         speeds = one_token(files, data, given.past) if given.speed else {}
         for method, path in files.items():
             figures = verdict(path) | {"bytes": float(path.stat().st_size)}

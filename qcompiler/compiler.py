@@ -89,8 +89,7 @@ def _compiled(
     from qcompiler.backends.base import Job, configured
     from qcompiler.data import open_source
     from qcompiler.data.calibration_cache import read_cache
-    from qcompiler.frontend import front
-    from qcompiler.opening import check_precision, opened
+    from qcompiler.opening import at_other_shapes, check_precision, opened
     from qcompiler.passes.plan.given import from_ranges
     from qcompiler.report.assemble import assemble, write
     from qcompiler.report.folder import check_free, clear, work_folder
@@ -115,7 +114,7 @@ def _compiled(
     dump = None if dump_passes is None else Path(dump_passes)
     start = opened(Path(model), backend, recipe, data, dump)
     frontend, source = start.frontend, start.source
-    others = [front(Path(model), shapes, lacks=backend.spec.lacks) for shapes in recipe.other_shapes]
+    others = at_other_shapes(Path(model), backend, recipe)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     if means.folder is not None:
         means.about(fingerprint(frontend.original), target)

@@ -14,6 +14,7 @@ from qcompiler.analysis.same_function import SameFunction
 from qcompiler.data import InputInfo
 from qcompiler.errors import OutputError
 from qcompiler.numerics.normal_moments import Moments
+from qcompiler.passes.condition.rotate_residual import RotateResidual
 from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
@@ -104,6 +105,8 @@ def front(
     dump: Path | None = None,
     lacks: frozenset[str] = frozenset(),
     original: ir.Model | None = None,
+    *,
+    rotate: bool = False,
 ) -> Frontend:
     """Loads and prepares a model.
 
@@ -113,6 +116,7 @@ def front(
         dump: folder for the text of the graph after each pass that changed it.
         lacks: operators that the target has no form for.
         original: what the file holds, where it is loaded already.
+        rotate: rotate the stream of residuals, where there is one (`RotateResidual`).
 
     Raises:
         ModelError: the file is unreadable, invalid or unsafe.
@@ -137,6 +141,8 @@ def front(
         if lacks:
             pipeline.graph(model, [ExpandOperators(lacks)])
         pipeline.fixpoint(model, simplify_passes())
+        if rotate:
+            pipeline.graph(model, [RotateResidual()])
         spans.append(Span(start, model, done if spans else 0, len(pipeline.trace.records)))
         return Frontend(path, loaded, model, adopt.given, pipeline, spans, travel)
 

@@ -78,10 +78,16 @@ def opened(model: Path, backend: Backend, recipe: Recipe, data: Data | None, dum
     spec, original, found = backend.spec, ir.load(model), dict[str, str]()
     if spec.shapes != "any":
         found = _agreed(stated_inputs(original, recipe.fixed_shapes), backend, recipe, data)
-    frontend = front(model, {**recipe.fixed_shapes, **found}, dump, spec.lacks, original)
+    frontend = front(model, {**recipe.fixed_shapes, **found}, dump, spec.lacks, original, rotate=recipe.chosen.rotate)
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     notes = (f"input {name!r} is fixed to {shape}, the shape of all samples" for name, shape in found.items())
     return Opened(frontend, source, tuple(notes))
+
+
+def at_other_shapes(model: Path, backend: Backend, recipe: Recipe) -> list[Frontend]:
+    """The model prepared for the further sets of shapes; errors as for `front`."""
+    lacks, rotate = backend.spec.lacks, recipe.chosen.rotate
+    return [front(model, shapes, lacks=lacks, rotate=rotate) for shapes in recipe.other_shapes]
 
 
 def _agreed(inputs: Sequence[InputInfo], backend: Backend, recipe: Recipe, data: Data | None) -> dict[str, str]:

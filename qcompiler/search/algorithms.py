@@ -28,6 +28,7 @@ class Algorithms:
         clip_weights: ranges of weights are clipped where that makes their squared error less.
         adaround: weights are rounded so that the results of their layers are least off.
         clip_activations: each activation gets the range method that leaves the outputs least off.
+        rotate: the stream of residuals of a transformer is rotated, so that no channel is far larger than others.
         reconstruct: weights are rounded so that the results of their blocks are least off, given what came before.
     """
 
@@ -39,6 +40,7 @@ class Algorithms:
     clip_weights: bool = False
     adaround: bool = False
     clip_activations: bool = False
+    rotate: bool = False
     reconstruct: bool = False
 
     @property
