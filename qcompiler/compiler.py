@@ -99,6 +99,7 @@ def _compiled(
     from qcompiler.search.contest import Contract
     from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.judge import judge
+    from qcompiler.search.judge_again import judged_again, rewritten
     from qcompiler.search.mix import ROUNDS, Mixer
     from qcompiler.search.objectives import OBJECTIVES
     from qcompiler.search.on_disk import UNCHECKED, stays_on_disk
@@ -210,9 +211,8 @@ def _compiled(
             shipped = candidates[verdicts.choice.index]
             conformance = build()
         if conformance.instead is not None:
-            planned, built, plan = conformance.instead
-            shipped = replace(shipped, planned=planned, model=built, plan=plan, simulated=None)
-            candidates[verdicts.choice.index] = shipped
+            shipped = candidates[verdicts.choice.index] = rewritten(shipped, conformance.instead)
+            verdicts = judged_again(verdicts, candidates, partial(judging, contract=contract))
         report = assemble(
             frontend, backend, recipe.precision, recipe.threads, candidates, verdicts, conformance, attempts.stats,
             contract=contract, source=source, judged_on=judged_on, seconds=attempts.seconds, notes=attempts.notes,
@@ -286,7 +286,7 @@ def silent(stage: str, done: int, total: int | None) -> None:
 def exit_status(recipe: Recipe, shipped: str, choice: Choice, conformance: Conformance) -> int:
     """0 done; 3 contract or gate failed, or all of a precision that was asked for by name is broken; 4 undecided."""
     promised = recipe.max_drop.promised
-    refused = recipe.precision not in ("auto", "float", shipped) and choice.broken
+    refused = choice.index in choice.broken or (recipe.precision not in ("auto", "float", shipped) and choice.broken)
     if conformance.failures or refused or (promised and choice.verdict == "broken"):
         return 3
     return 4 if promised and choice.verdict == "undecided" else 0

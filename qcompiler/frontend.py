@@ -17,6 +17,7 @@ from qcompiler.numerics.normal_moments import Moments
 from qcompiler.passes.condition.rotate_residual import RotateResidual
 from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
+from qcompiler.passes.fusion.finite_masks import FiniteMasks
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
 from qcompiler.passes.plan.promised_means import folded_norms
 from qcompiler.passes.prepare import (
@@ -138,8 +139,7 @@ def front(
             start, spans = model.copy(), [Span(loaded, ready, 0, done)]
             done = len(pipeline.trace.records)
         pipeline.fixpoint(model, fusion_rules())
-        if lacks:
-            pipeline.graph(model, [ExpandOperators(lacks)])
+        pipeline.graph(model, [FiniteMasks(), *([ExpandOperators(lacks)] if lacks else [])])
         pipeline.fixpoint(model, simplify_passes())
         if rotate:
             pipeline.graph(model, [RotateResidual()])

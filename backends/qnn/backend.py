@@ -17,9 +17,10 @@ from qcompiler.backends.qnn.gate import gate
 from qcompiler.backends.qnn.layers import compare
 from qcompiler.backends.qnn.runtime import versions
 from qcompiler.backends.qnn.socs import Soc, parse
-from qcompiler.backends.qnn.spec import table
+from qcompiler.backends.qnn.spec import U16, table
 from qcompiler.data import Sample
 from qcompiler.errors import MissingExtraError, UsageError
+from qcompiler.passes.condition.gelu_to_sigmoid import GeluToSigmoid
 from qcompiler.passes.condition.norm_bias import NormBias
 from qcompiler.passes.condition.square_to_mul import SquareToMul
 from qcompiler.passes.plan.encode import Ranges
@@ -41,6 +42,7 @@ class Qnn:
         a16: patterns of nodes that get 16-bit activations in precision mixed.
         embed: one ONNX file that holds the binary.
         blocks: w4a16 stores matrices of products with a scale for each block of a column.
+        native_gelu: with 16-bit activations Gelu stays one operator.
     """
 
     variant: str = "sm8650"
@@ -49,6 +51,7 @@ class Qnn:
     a16: tuple[str, ...] = ()
     embed: bool = False
     blocks: bool = False
+    native_gelu: bool = False
 
     def __post_init__(self) -> None:
         if self.emulate < 0:
@@ -81,8 +84,10 @@ class Qnn:
         return "" if isinstance(known, str) else known["qnn"]
 
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
-        """Forms that the provider knows."""
-        return Conditioning((NormBias(), SquareToMul()))
+        """Forms that the provider knows, and whose kernels keep the bits."""
+        gelu = GeluToSigmoid(U16, keep_float)
+        wide = (gelu,) if precision.endswith("a16") and not self.native_gelu else ()
+        return Conditioning((NormBias(), SquareToMul(), *wide), gelu.given)
 
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
         """For `auto` 8 bits, 16 bits, or what a search puts side by side; float16 where there is no data."""

@@ -9,7 +9,8 @@
     Softmax(x), x masked             [low, inf)                out of sight (`masks`): the histogram says where that is
 
 Add of a constant, Mul by a positive constant, and operators that only move values hand the interval of their result on.
-Where the other operand of Add is computed, what it was seen to reach counts as its largest value.
+Where the other operand of Add is computed, what it was seen to reach counts as its largest value. A constant that only
+lowers, as a mask does, has the largest value 0.
 A tensor has the smallest interval that holds those of all its uses. Batch normalisation leaves a third of the input of
 a HardSwish below -3, often far below: cut there, the steps are two to five times finer where they count.
 """
@@ -89,8 +90,7 @@ class _Backward:
                 low, high = self.of(node.outputs[0])
                 return low - shift, high - shift
             case "Add" if node.inputs[0] is not node.inputs[1]:
-                low, other = self.of(node.outputs[0])[0], self.seen(node.inputs[1 - port].name)
-                return (-math.inf if other is None else low - max(other.maximum, 0.0)), math.inf
+                return self.of(node.outputs[0])[0] - max(self._largest(node.inputs[1 - port]), 0.0), math.inf
             case "Softmax":
                 values = self.seen(tensor.name)
                 return (-math.inf if values is None else lowest_in_sight(values)), math.inf
@@ -105,6 +105,13 @@ class _Backward:
                 parts = [self.of(result) for result in node.outputs]
                 return min(p[0] for p in parts), max(p[1] for p in parts)
         return EVERYTHING
+
+    def _largest(self, tensor: ir.Tensor) -> float:
+        """0 of a constant that only lowers; what was seen of a value; infinity where nothing is known."""
+        if isinstance(tensor, ir.Constant):
+            return 0.0 if (ir.array(tensor) <= 0).all() else math.inf
+        values = self.seen(tensor.name)
+        return math.inf if values is None else values.maximum
 
 
 def gate_opens(gate: ir.Tensor, x: ir.Tensor) -> float:

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 @options.of_target(
     "--blocks", is_flag=True, help="qnn: int4 weights of MatMul by blocks of 32, w4a16; a float16 kernel."
 )
+@options.of_target("--native-gelu", is_flag=True, help="qnn: with 16-bit activations Gelu stays one operator.")
 @options.of_target("--embed", is_flag=True, help="qnn: one ONNX file that holds the binary.")
 @options.of_target("--bits", type=int, metavar="N", help="onnxruntime, w4: bits of a weight, 2, 4 or 8.  [default: 4]")
 @options.of_target(

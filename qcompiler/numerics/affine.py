@@ -70,6 +70,9 @@ def choose_qparams(
     else:
         start = np.where(degenerate, 0.0, bottom)
         zero_point = np.clip(np.rint(qmin - start / scale), qmin, qmax)
+        # a scale that was rounded up must not make infinity of the last code
+        furthest = np.maximum(zero_point - qmin, qmax - zero_point)
+        scale = np.minimum(scale, np.nextafter((LARGEST_SCALE / furthest).astype(np.float32), np.float32(0)))
     return np.asarray(scale, np.float32), np.asarray(zero_point, np.int32)
 
 

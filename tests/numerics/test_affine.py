@@ -219,3 +219,13 @@ def test_a_range_that_is_none_is_refused() -> None:
         choose_qparams(1, -1, qmin=0, qmax=255, symmetric=False)
     with pytest.raises(InternalError, match="no codes"):
         choose_qparams(0, 1, qmin=5, qmax=5, symmetric=False)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("high", [0.0, 1.0, 1e30, float(np.finfo(np.float32).max)])
+def test_no_code_of_the_widest_range_is_infinite(bits: int, high: float) -> None:
+    last = 2**bits - 1
+    low = float(np.finfo(np.float32).min)
+    scale, zero = choose_qparams(low, high, qmin=0, qmax=last, symmetric=False)
+    values = dequantize(np.arange(last + 1), scale, zero)
+    assert np.isfinite(values).all() and values[0] == pytest.approx(low, rel=3 / last)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcompiler import ir
+from qcompiler import Recipe, compiler, ir
 from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.decompose import decomposed
+from qcompiler.numerics import SqnrMeter
 from tests.backends.qnn.helper import built, job_of, need_qnn, quantized, widened
 from tests.graphs import feed_for, parse, run
 
@@ -81,3 +82,19 @@ def test_what_has_no_form_or_no_samples_stays(tmp_path: Path) -> None:
     assert decomposed(without, backend.spec, frozenset({original.nodes[1].name})) is None
     job = job_of(candidate, original, tmp_path)
     assert decomposed(job, backend.spec, frozenset({original.nodes[0].name})) is None
+
+
+def test_what_was_written_out_is_judged_again(tmp_path: Path) -> None:
+    """The figures of the report are those of the model that ships, not of the one with LRN in float16."""
+    need_qnn()
+    original = model("lrn")
+    ir.save(original, tmp_path / "model.onnx")
+    feeds = [feed_for(original, seed) for seed in range(8)]
+    recipe = Recipe(precision="w8a16", options={"emulate": 1})
+    found = compiler.compile(tmp_path / "model.onnx", "qnn:sm8350", feeds, output=tmp_path / "out", recipe=recipe)
+    assert any("written out" in note for note in found.report.notes) and found.exit_status == 0
+    meter = SqnrMeter()
+    for feed in feeds:
+        meter = meter.update(run(original, feed)[0], run(found.model, feed)[0])
+    assert found.report.accuracy is not None
+    assert found.report.accuracy.output_sqnr_db["y"] == pytest.approx(meter.db, abs=0.2)

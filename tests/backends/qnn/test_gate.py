@@ -11,6 +11,7 @@ from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.socs import ARCHES
 from qcompiler.backends.qnn.spec import LACKS
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
+from qcompiler.passes.fusion.finite_masks import FiniteMasks
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant.qtype import INT16
 from qcompiler.search.candidates import Candidate, Drafter
@@ -64,7 +65,14 @@ def test_every_architecture_compiles_what_it_has(name: str, tmp_path: Path) -> N
     assert json.loads((tmp_path / "manifest.json").read_text())["socs"][0]["arch"] == backend.arch
 
 
-@pytest.mark.parametrize(("precision", "mask"), [("w8a8", -1e4), ("w8a16", float(np.finfo(np.float32).min))])
+NEVER = -float("inf")
+APART = {"w8a8": 30, "w8a16": 55, "w4a8": 30, "w4a16": 45}
+
+
+@pytest.mark.parametrize(
+    ("precision", "mask"),
+    [("w8a8", -1e4), ("w8a16", float(np.finfo(np.float32).min)), *((precision, NEVER) for precision in APART)],
+)
 def test_a_mask_leaves_the_scores_as_they_are(precision: str, mask: float, tmp_path: Path) -> None:
     """20 and 1 dB from QDQ with the mask as it stands: the processor scales both operands of Add by the larger."""
     need_qnn()
@@ -76,9 +84,13 @@ def test_a_mask_leaves_the_scores_as_they_are(precision: str, mask: float, tmp_p
         e = MatMul(q, t) s = Add(e, m) a = Softmax(s) y = MatMul(a, v)
     }"""
     model = parse(text, constants)
-    found = built(quantized(model, precision), model, tmp_path)
+    ready = model.copy()
+    Pipeline().graph(ready, [FiniteMasks()])
+    found = built(quantized(ready, precision), model, tmp_path)
     (emulation,) = found.facts["emulation"]  # type: ignore[misc]
-    assert not found.failures and emulation["outputs"]["y"]["qdq_db"] > {"w8a8": 30, "w8a16": 55}[precision]
+    assert not found.failures and found.facts["islands"] == []
+    assert emulation["outputs"]["y"]["qdq_db"] > APART[precision]
+    assert emulation["outputs"]["y"]["float_db"] > (20 if precision == "w8a8" else 30 if precision == "w8a16" else 8)
 
 
 @pytest.mark.parametrize("precision", ["w8a8", "w8a16"])

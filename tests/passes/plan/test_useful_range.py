@@ -82,6 +82,12 @@ def test_readers_that_tell_everything_apart(body: str) -> None:
     assert "a" not in useful_ranges(found)
 
 
+def test_a_mask_of_many_values_only_lowers() -> None:
+    mask = np.triu(np.full((16, 16), -1e30, np.float32), 1)
+    found = graph("a = Identity(x) t = Add(a, mask) y = Clip(t, minus, one)", constants={**C, "mask": mask})
+    assert useful_ranges(found)["a"] == (-1, math.inf)
+
+
 def test_outputs_of_the_model_are_read_by_everybody() -> None:
     found = graph("a = Identity(x) y = Relu(a)", outputs="float[N, M, P, Q] y, float[N, M, P, Q] a")
     assert useful_ranges(found) == {}
