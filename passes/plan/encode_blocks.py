@@ -71,6 +71,7 @@ class EncodeBlocks(PlanPass):
         done: dict[Site, SitePlan] = {}
         # layers first: a table that is an output layer, too, takes its codes
         order = sorted(blocked(plan), key=lambda site: nodes[site.consumer].op == "Gather")
+        tied = self._tables(nodes, plan, order) if self.corrections else frozenset()
         for site in order:
             decision, node = plan.sites[site], nodes[site.consumer]
             if decision.choice is None or decision.encoding is not None:
@@ -80,13 +81,24 @@ class EncodeBlocks(PlanPass):
             key = digest(rows_of(values, spec), spec)
             if key not in known:
                 read = "" if node.op == "Gather" else node.inputs[0].name
-                known[key] = _rounded(values, spec, self.method, self.moments.get(read), self.corrections.get(read))
+                # a table has its own values to give, not those that make up for layers in front
+                correction = None if key in tied else self.corrections.get(read)
+                known[key] = _rounded(values, spec, self.method, self.moments.get(read), correction)
             found = known[key]
             self.losses.setdefault(found.method, []).append(found.loss)
             done[site] = replace(decision, encoding=found.encoding(spec), why=f"{decision.why}, {found.method}")
         record.changes = len(done)
         record.notes += said(self.losses)
         return plan.with_sites(done)
+
+    @staticmethod
+    def _tables(nodes: Mapping[str, ir.Node], plan: QuantPlan, order: list[Site]) -> frozenset[bytes]:
+        found = set()
+        for site in order:
+            spec, node = plan.sites[site].choice, nodes[site.consumer]
+            if spec is not None and node.op == "Gather":
+                found.add(digest(rows_of(ir.array(node.inputs[site.port]), spec), spec))
+        return frozenset(found)
 
 
 def said(losses: Mapping[str, list[float]]) -> list[str]:

@@ -3,6 +3,7 @@
 First the shapes that follow from the graph's inputs alone are found, whatever the file says of inner tensors; these
 are facts (`infer`). They fill what is unknown and correct what the file states otherwise. Where they end, behind an
 operator that inference does not know, a second run starts from what the file states. The rest stays unknown.
+ONNX Runtime's own operators take part as standard ones (`operators_of_others`).
 Source: ONNX shape inference (onnx.shape_inference.infer_shapes).
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TypeProto, helper, shape_inference
 
 from qcompiler import ir
+from qcompiler.passes.prepare.operators_of_others import stand_in
 from qcompiler.pipeline import GraphPass, PassRecord
 
 Shape = list[int | str | None]
@@ -67,6 +69,7 @@ def infer(model: ir.Model, *, stated: bool = False) -> dict[str, TypeProto]:
     proto = ir.skeleton(model)
     if not stated:
         _forget(proto.graph)
+    stand_in(proto.graph)
     known = {dim for tensor in model.graph.inputs for dim in tensor.shape or () if isinstance(dim, str)}
     if stated:
         known |= {d for t in computed(model) for d in t.shape or () if isinstance(d, str)}

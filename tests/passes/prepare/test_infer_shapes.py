@@ -8,6 +8,7 @@ from onnx import helper
 
 from qcompiler import ir
 from qcompiler.passes.prepare import InferShapes, NameEverything
+from qcompiler.pipeline import PassRecord
 from tests.graphs import transform
 
 
@@ -101,3 +102,19 @@ def test_values_of_long_vectors_are_not_propagated() -> None:
         c = ConstantOfShape(n) d = Add(c, x) y = Cast <to = 1> (d) }""")
     after, _ = transform(before, InferShapes())
     assert shapes(after)["c"] == [10**12]
+
+
+def test_operators_of_onnx_runtime_stop_nothing() -> None:
+    model = bare("""g (float[B, S, 8] x, float[B, L, 8] k, float[B, L, 6] v, float[8] w, float[6, 4] m)
+            => (float[A, C, D] y, float[E, F, G] z) {
+        n = SimplifiedLayerNormalization <axis = -1> (x, w)
+        s, a, b, t = com.microsoft.SkipSimplifiedLayerNormalization (n, x, w)
+        r = com.microsoft.QuickGelu (s)
+        h = com.microsoft.MultiHeadAttention <num_heads = 2> (r, k, v)
+        o = com.microsoft.GroupQueryAttention <num_heads = 2, kv_num_heads = 1> (r, k, v)
+        y = MatMul(h, m) z = Add(t, o) }""")
+    InferShapes().apply(model, PassRecord("infer-shapes"))
+    found = shapes(model)
+    assert found["n"] == found["s"] == found["t"] == found["r"] == found["o"] == ["B", "S", 8]
+    assert found["h"] == ["B", "S", 6] and found["z"] == ["E", "F", 8]
+    assert [node.op for node in model.nodes][1] == "SkipSimplifiedLayerNormalization"
