@@ -7,6 +7,7 @@ from typing import Any
 
 from qcompiler.report.columns import Line, plural, shortened, table, wrapped
 from qcompiler.report.explain import Answer
+from qcompiler.report.search_facts import costs
 
 SHOWN = 5
 
@@ -92,9 +93,7 @@ def evidence(group: Any) -> str:
     said = [f"{group['precision']} of its group alone {alone}"]
     if group["local_db"] is not None:
         said.append(f"{group['local_db']:.1f} dB behind the group")
-    if group["quantized_us"] is not None and group["float_us"] is not None:
-        said.append(f"{group['quantized_us']:.0f} us, {group['float_us']:.0f} us in float")
-    return ", ".join(said)
+    return ", ".join([*said, *filter(None, [costs(group, group["unit"])])])
 
 
 def encoding(entry: Any) -> str:

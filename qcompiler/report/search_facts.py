@@ -14,6 +14,7 @@ from qcompiler.report.record import Report
 
 if TYPE_CHECKING:
     from qcompiler.search.candidates import Candidate
+    from qcompiler.search.costs import Unit
     from qcompiler.search.mix import Evidence
 
 SCHEMA = 1
@@ -33,6 +34,7 @@ def search_facts(evidence: Evidence | None) -> dict[str, object]:
         "why": evidence.why,
         "samples": evidence.samples,
         "times": evidence.times,
+        "unit": evidence.unit,
         "groups": [asdict(group) for group in evidence.groups],
         "steps": [
             {
@@ -87,9 +89,10 @@ def _figures(report: Report, group: Mapping[str, Any], put: str) -> tuple[str, s
     """Harm and times, in what the group is in and in what it would have been in."""
     before = str(group["precision"])
     now = next((g for g in report.search["groups"] if (g["name"], g["precision"]) == (group["name"], put)), None)
+    unit = report.search.get("unit", "seconds")
     if now is None:
-        return _harm(group), _times(group)
-    times = "" if now["quantized_us"] is None else f"{_us(now)} in {put}, {_us(group)} in {before}"
+        return _harm(group), costs(group, unit)
+    times = "" if now["quantized_us"] is None else f"{_cost(now, unit)} in {put}, {_cost(group, unit)} in {before}"
     return f"{_harm(now)} for {_harm(group)}", times
 
 
@@ -97,19 +100,24 @@ def _harm(group: Mapping[str, Any]) -> str:
     return "exact" if group["sqnr_db"] is None else f"{group['sqnr_db']:.1f} dB"
 
 
-def _us(group: Mapping[str, Any]) -> str:
-    return f"{group['quantized_us']:.3g} us"
+def _cost(group: Mapping[str, Any], unit: Unit, side: str = "quantized_us") -> str:
+    """Microseconds, or what stands in their place."""
+    from qcompiler.search.costs import amount
+
+    return amount(group[side] / (1e6 if unit == "seconds" else 1), unit)
 
 
-def _times(group: Mapping[str, Any]) -> str:
-    if group["quantized_us"] is None:
+def costs(group: Mapping[str, Any], unit: Unit) -> str:
+    """Both costs of a group; "" where they are not known."""
+    if group["quantized_us"] is None or group["float_us"] is None:
         return ""
-    return f"{group['quantized_us']:.0f} us in {group['precision']}, {group['float_us']:.0f} us in float"
+    return f"{_cost(group, unit)} in {group['precision']}, {_cost(group, unit, 'float_us')} in float"
 
 
 def evidence_for(report: Report, node: str) -> list[Mapping[str, Any]]:
-    """What the search measured of the group of a node, in each precision that it could have."""
-    return [group for group in report.search.get("groups", ()) if node in group["nodes"]]
+    """What the search measured of the group of a node, in each precision that it could have, and the unit of costs."""
+    unit = report.search.get("unit", "seconds")
+    return [{**group, "unit": unit} for group in report.search.get("groups", ()) if node in group["nodes"]]
 
 
 def options_in(report: Report, candidate: Candidate) -> dict[str, str]:

@@ -41,6 +41,12 @@ SHOWN: Mapping[Unit, tuple[float, str]] = {
 }
 
 
+def amount(cost: float, unit: Unit) -> str:
+    """A cost for a person."""
+    scale, word = SHOWN[unit]
+    return f"{scale * cost:.0f} {word}" if scale * cost >= 10 else f"{scale * cost:.2g} {word}"
+
+
 @dataclass(frozen=True)
 class Cost:
     """Seconds of one group in one precision, and their noise (half the distance of quartiles, added as squares).
@@ -77,10 +83,8 @@ class Costs:
 
     def said(self, name: str) -> str:
         """Both costs of a group, for a person."""
-        sides = self.quantized[name].seconds, self.floating[name].seconds
-        scale, word = SHOWN[self.unit]
-        first, second = (f"{scale * side:.0f}" if scale * side >= 10 else f"{scale * side:.2g}" for side in sides)
-        return f"{first} {word}, {second} {word} in float"
+        first, second = (amount(side[name].seconds, self.unit) for side in (self.quantized, self.floating))
+        return f"{first}, {second} in float"
 
     @property
     def scale(self) -> float:

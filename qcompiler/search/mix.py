@@ -29,7 +29,7 @@ from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.choose import INSISTED
 from qcompiler.search.contest import Contract, contest
-from qcompiler.search.costs import Costs, from_file, modelled
+from qcompiler.search.costs import Costs, Unit, from_file, modelled
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
 from qcompiler.search.judge import Verdicts, judged_of, longest
@@ -75,6 +75,7 @@ class Evidence:
         steps: the proposals in the order of their evaluation.
         times: where the times come from.
         samples: that the harm was measured on.
+        unit: of the costs: "seconds", or of what stands in the place of times.
     """
 
     base: str
@@ -84,6 +85,7 @@ class Evidence:
     steps: tuple[Step, ...]
     times: str
     samples: int
+    unit: Unit = "seconds"
 
 
 @dataclass(eq=False)
@@ -167,7 +169,7 @@ class Mixer:
         samples = min(SAMPLES, getattr(source, "count", None) or SAMPLES)
         evidence = Evidence(
             base.precision, tuple(tables), why, ranked_each(found, tables), tuple(self._steps), dial.first.source,
-            samples,
+            samples, dial.first.unit,
         )  # fmt: skip
         return self._finalists(made), evidence
 
