@@ -156,6 +156,26 @@ class Backend(Protocol):
         """
 
 
+class Untimed(Backend, Protocol):
+    """What backends have in common that this machine cannot time: there is nothing to choose, and names are ours."""
+
+    def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
+        """Nothing."""
+        return Conditioning()
+
+    def simulate(self, model: ir.Model) -> ir.Model:
+        """Itself: ONNX Runtime computes Q, DQ and what lies between on the CPU."""
+        return model
+
+    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
+        """One."""
+        return (SessionConfig(entries=self.host.entries),)
+
+    def origin(self, name: str) -> str:
+        """Itself."""
+        return name
+
+
 @runtime_checkable
 class Emulator(Protocol):
     """A backend that can run a model as the target would, without the target."""

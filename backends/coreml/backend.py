@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qcompiler import ir
-from qcompiler.analysis import SessionConfig
-from qcompiler.backends.base import Conditioning, Host, Job
+from qcompiler.backends.base import Host, Job, Untimed
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.coreml.build import build
 from qcompiler.backends.coreml.interface import Image, interface, read_labels
@@ -30,7 +29,7 @@ INT8 = (("session.qdqisint8allowed", "1"),)
 
 
 @dataclass(frozen=True)
-class CoreMl:
+class CoreMl(Untimed):
     """See `qcompiler.backends.base.Backend`.
 
     Attributes:
@@ -89,10 +88,6 @@ class CoreMl:
         """Version of coremltools."""
         return str(coremltools().__version__)
 
-    def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
-        """Nothing."""
-        return Conditioning()
-
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
         """What the OS and the unit take; nodes without a form are reported here, before any work.
 
@@ -118,18 +113,6 @@ class CoreMl:
     def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
         """Nothing: Q and DQ stand where the plan has them."""
         return ()
-
-    def simulate(self, model: ir.Model) -> ir.Model:
-        """Itself, in float32: what float16 adds is measured on the package."""
-        return model
-
-    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
-        """One: nothing is timed."""
-        return (SessionConfig(),)
-
-    def origin(self, name: str) -> str:
-        """Names are ours."""
-        return name
 
     def build(self, job: Job) -> Conformance:
         """See `build.build`."""

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qcompiler import ir
-from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.compare import Comparison
-from qcompiler.backends.base import Conditioning, Host, Job, Tell
+from qcompiler.backends.base import Conditioning, Host, Job, Tell, Untimed
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.qnn.compile import Settings
 from qcompiler.backends.qnn.conditions import named
@@ -32,7 +31,7 @@ HOST = Host("latency is not measured: there is no Hexagon processor here", indic
 
 
 @dataclass(frozen=True)
-class Qnn:
+class Qnn(Untimed):
     """See `qcompiler.backends.base.Backend`.
 
     Attributes:
@@ -102,18 +101,6 @@ class Qnn:
         if not any(True for _ in plan.quantized()):
             return ()
         return (Float16Islands(frozenset(name for name, node in plan.nodes.items() if node.precision == "float")),)
-
-    def simulate(self, model: ir.Model) -> ir.Model:
-        """Itself: ONNX Runtime computes Q, DQ and float16 on the CPU."""
-        return model
-
-    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
-        """One: nothing is timed."""
-        return (SessionConfig(),)
-
-    def origin(self, name: str) -> str:
-        """Itself."""
-        return name
 
     def layers(self, reference: ir.Model, model: ir.Model, samples: Iterable[Sample], tell: Tell) -> Comparison:
         """See `layers.compare`; on the first chip."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcompiler import ir
-from qcompiler.analysis import SessionConfig
-from qcompiler.backends.base import Conditioning, Host, Job
+from qcompiler.backends.base import Host, Job, Untimed
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.tensorrt import build as builder
 from qcompiler.backends.tensorrt.attention import has_attention
@@ -29,7 +28,7 @@ NO_FUSION = ("session.disable_quant_qdq", "1")
 
 
 @dataclass(frozen=True)
-class TensorRT:
+class TensorRT(Untimed):
     """See `qcompiler.backends.base.Backend`.
 
     Attributes:
@@ -66,10 +65,6 @@ class TensorRT:
         """Version of the builder; empty where it is not installed."""
         return builder.version()
 
-    def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
-        """Nothing: the builder fuses by itself."""
-        return Conditioning()
-
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
         """For `auto` int8, or fp8 where that serves an attention; with float16 in case it is not accurate enough.
 
@@ -95,14 +90,6 @@ class TensorRT:
     def simulate(self, model: ir.Model) -> ir.Model:
         """See `simulate`."""
         return simulated(model)
-
-    def sessions(self, model: ir.Model) -> tuple[SessionConfig, ...]:
-        """Nothing to choose."""
-        return (SessionConfig(entries=(NO_FUSION,)),)
-
-    def origin(self, name: str) -> str:
-        """The builder keeps names."""
-        return name
 
     def build(self, job: Job) -> Conformance:
         """See `gate`."""
