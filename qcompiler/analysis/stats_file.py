@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import numpy as np
 from qcompiler._version import __version__
 from qcompiler.analysis.kinds import Kind, Packed, kind
 from qcompiler.analysis.stats import HINT, Stats, TensorStats
+from qcompiler.analysis.whole_file import write_whole
 from qcompiler.data.npy_stream import npz_members
-from qcompiler.errors import DataError, OutputError
+from qcompiler.errors import DataError
 
 SCHEMA = 1
 _META = "meta"
@@ -64,15 +64,7 @@ def write(stats: Stats, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            partial.write_bytes(to_bytes(stats))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
+    write_whole(path, to_bytes(stats))
 
 
 def read(path: Path, model: str | None = None) -> Stats:

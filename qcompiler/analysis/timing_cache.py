@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from typing import Any
 import numpy.typing as npt
 
 from qcompiler.analysis.cpu import cpu_flags
+from qcompiler.analysis.whole_file import write_whole
+from qcompiler.errors import OutputError
 
 Numbers = dict[str, Any]
 
@@ -57,11 +58,9 @@ class TimingCache:
             if isinstance(found, dict):
                 return found
         numbers = measure()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OutputError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-                json.dump(numbers, file)
-            Path(file.name).replace(path)
+            write_whole(path, json.dumps(numbers).encode())
         return numbers
 
 

@@ -73,25 +73,6 @@ def make_recipe(file: Path | None, options: Mapping[str, Any]) -> Recipe:
         raise UsageError(error.what, where=flag, hint=error.hint) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    import os
-
-    from qcompiler.errors import OutputError
-
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_text(text, encoding="utf-8")
-        work.replace(path)
-    except OSError as error:
-        work.unlink(missing_ok=True)
-        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
-
-
 def _from_file(file: Path) -> Recipe:
     from qcompiler.recipe import Recipe
 

@@ -62,6 +62,7 @@ def command(
     """
     wanted = options.make_recipe(recipe, {**wishes, "shapes": shape})
     from qcompiler import ranking
+    from qcompiler.analysis.whole_file import write_whole
     from qcompiler.report.ranking_text import ranking_json, ranking_lines
 
     with Bar(not quiet) as progress:
@@ -70,7 +71,7 @@ def command(
         )
     text = ranking_json(found)
     if output is not None:
-        options.write_text(output, text)
+        write_whole(output, text.encode())
     if as_json:
         click.echo(text, nl=False)
     elif not quiet:

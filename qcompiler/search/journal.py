@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qcompiler.analysis.whole_file import write_whole
+from qcompiler.errors import OutputError
+
 SUFFIX = ".jsonl"
 CACHED = 1 << 30
 """Bytes that the journals of a user's cache may take."""
@@ -83,14 +86,10 @@ class Journal:
         if self.file is None:
             return None
         path = self.kept(name)
-        work = path.with_name(f".{path.name}-{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            work.write_bytes(content)
-            work.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                work.unlink()
+            write_whole(path, content)
+        except (OSError, OutputError):
             return None
         return path
 
