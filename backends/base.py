@@ -202,7 +202,9 @@ def configured(backend: B, options: Mapping[str, Any]) -> B:
     for key in options:
         if key not in known:
             hint = f"it takes {', '.join(map(flag, known))}" if known else ""
-            raise UsageError(f"target {backend.spec.name!r} has no such option", where=flag(key), hint=hint)
+            why = backend.spec.refuses.get(key)
+            said = f"target {backend.spec.name!r} has no such option{': ' if why else ''}{why or ''}"
+            raise UsageError(said, where=flag(key), hint="" if why else hint)
     return replace(backend, **options)  # type: ignore[type-var]
 
 

@@ -60,6 +60,10 @@ def weight_port(node: ir.Node) -> int:
     return 0 if node.op == "Gather" else 1
 
 
+KV_CACHE = "states hold float16 alone, and inputs hold int8 only from iOS 26 on; --state keeps a cache in float16"
+"""Tried with the compiler."""
+
+
 def fits_half(node: ir.Node) -> str | None:
     """The scales of the weight are large enough for float16."""
     weight = node.inputs[weight_port(node)]
@@ -247,6 +251,7 @@ def spec(os: int) -> TargetSpec:
         summary="Core ML, an .mlpackage checked by evaluating what was saved",
         variants=MappingProxyType(variants()),
         schemes=MappingProxyType(found),
+        refuses=MappingProxyType({"kv_cache": KV_CACHE}),
         float_rules=FLOAT_RULES,
         shapes="bounded",
         needs_data=frozenset({"w8a8", "mixed"}),

@@ -67,6 +67,8 @@ UNARY = (
 
 FUSED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
 """What computes a Relu or Clip behind it: ONNX Runtime drops it where the grid of the result says the same."""
+KV_CACHE = "scales of tokens are computed while it runs, and the processor leaves such nodes to the CPU"
+"""Tried with the compiler."""
 
 
 @dataclass(frozen=True)
@@ -221,4 +223,5 @@ def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> T
         name="qnn", summary=SUMMARY, variants=VARIANTS, schemes=MappingProxyType(schemes), float_rules=FLOAT_RULES,
         needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=lacks, shapes="fixed", several_shapes=True,
         beside=MappingProxyType(beside), float_beside=arch >= FLOAT16,
+        refuses=MappingProxyType({"kv_cache": KV_CACHE}),
     )  # fmt: skip

@@ -148,6 +148,7 @@ class TargetSpec:
         concat_ratio: how much coarser the shared steps of a Concat may be than those of an operand.
         scans: precisions for which the extremes of every value are to be known, not of quantized ones alone.
         observes: values whose extremes its own passes want, by the axes whose indices are told apart.
+        refuses: options of other targets that it does not have, and why.
         zero_points: codes may stand for zero that are not 0, where a model comes with such.
         roofline: how fast it is, for choices that cannot be timed; None where this machine's times are the target's.
         shapes: of inputs: `any`, `bounded` (fixed, or from the least to the most), or `fixed`.
@@ -176,6 +177,7 @@ class TargetSpec:
     int16_pairs: bool = False
     scans: frozenset[Precision] = field(default_factory=frozenset)
     observes: Callable[[ir.Model], Mapping[str, tuple[int, ...]]] = nothing
+    refuses: Mapping[str, str] = field(default_factory=dict)
     zero_points: bool = True
     roofline: Roofline | None = None
     shapes: Literal["any", "bounded", "fixed"] = "any"
