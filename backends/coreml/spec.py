@@ -258,6 +258,7 @@ def spec(os: int) -> TargetSpec:
         recasts=frozenset(found),
         concat_ratio=math.inf,
         beside=MappingProxyType({precision: found[precision] for precision in ("w8a8", "w8")}),
+        relief=MappingProxyType(dict.fromkeys(("w8a8", "w4-palette", "w4-block"), ("w8",))),
     )
 
 

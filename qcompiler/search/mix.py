@@ -34,7 +34,7 @@ from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
 from qcompiler.search.judge import Verdicts, judged_of, longest
 from qcompiler.search.objectives import Objective
-from qcompiler.search.options import MIXED, bases_of, own_choice, presumed, tables_of
+from qcompiler.search.options import MIXED, bases_of, drafted_in, own_choice, presumed, tables_of
 from qcompiler.search.promise import Judged, Promise, breakage, set_aside, verdict
 from qcompiler.search.ranking import Ranked, ranked_each
 from qcompiler.search.served import Served
@@ -203,7 +203,8 @@ class Mixer:
         drafter = self.attempts.drafter
         placed = placements(dial, proposal)
         drafter = replace(drafter, placed={**placed, **drafter.placed})
-        draft = drafter.draft(base.precision if len(dial.tables) == 1 else MIXED)
+        several = len(dial.tables) > 1
+        draft = drafter.draft(drafted_in(base, self.wished, drafter.backend.spec) if several else base.precision)
         if not draft.quantizes:
             return None
         return replace(self.attempts.numbered(drafter, draft), placed=placed)

@@ -17,7 +17,7 @@ from qcompiler.search.costs import Costs
 from qcompiler.search.explore import Dial, Proposal
 from qcompiler.search.groups import aligned
 from qcompiler.search.solver import FLOAT
-from qcompiler.targets import Roofline
+from qcompiler.targets import Roofline, TargetSpec
 
 MIXED = "mixed"
 HALF = 16
@@ -27,19 +27,23 @@ Together = Mapping[str, Sequence[str]]
 def bases_of(attempts: Attempts, base: Candidate, wished: Sequence[Precision]) -> dict[Precision, Candidate]:
     """The model quantized in every precision that its groups may have: in that of `base` alone, or in several."""
     drafter, spec = attempts.drafter, attempts.drafter.backend.spec
-    if MIXED not in wished or base.precision not in (MIXED, *spec.beside):
-        return {base.precision: base}
-    found: dict[Precision, Candidate] = {}
-    for precision, rules in spec.beside.items():
-        if precision == base.precision and spec.schemes.get(precision) == rules:
+    whole = drafted_in(base, wished, spec)
+    found: dict[Precision, Candidate] = {} if whole == MIXED else {base.precision: base}
+    for precision in spec.beside if whole == MIXED else spec.relief.get(base.precision, ()):
+        if precision == base.precision and spec.schemes.get(precision) == spec.beside[precision]:
             found[precision] = base
             continue
         put = NodePlan(precision, "placement", "")
         using = replace(drafter, placed={**{node.name: put for node in drafter.prepared.nodes}, **drafter.placed})
-        draft = using.draft(MIXED)
+        draft = using.draft(whole)
         if draft.quantizes:
             found[precision] = attempts.plain(using, draft)
     return found if len(found) > 1 else {base.precision: base}
+
+
+def drafted_in(base: Candidate, wished: Sequence[Precision], spec: TargetSpec) -> Precision:
+    """The precision of the target whose nodes may be assigned others: `mixed`, or that of `base`, which has relief."""
+    return MIXED if MIXED in wished and base.precision in (MIXED, *spec.beside) else base.precision
 
 
 def tables_of(

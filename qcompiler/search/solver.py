@@ -17,7 +17,11 @@ Source: the integer program of HAWQ-V3 (Yao et al., ICML 2021, section 3.3), wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,15 +154,38 @@ def _least(costs: Array, rows: Sequence[Row], integral: Array) -> Array | None:
     where, which, factors = zip(*entries, strict=True)
     matrix = coo_array((factors, (where, which)), shape=(len(rows), len(costs))).tocsr()
     low, high = [row[1] for row in rows], [row[2] for row in rows]
-    result = milp(
-        costs, constraints=LinearConstraint(matrix, low, high), integrality=integral, bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0.0},
-    )  # fmt: skip
+    with _silenced():
+        result = milp(
+            costs, constraints=LinearConstraint(matrix, low, high), integrality=integral, bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 0.0},
+        )  # fmt: skip
     if result.status == 2:
         return None
     if result.x is None:
         raise InternalError(f"the solver gave up: {result.message}")
     return np.asarray(result.x)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Nothing reaches the standard output: HiGHS prints lines for its own debugging there, whatever `disp` says."""
+    libc = ctypes.CDLL(None) if os.name == "posix" else ctypes.cdll.msvcrt
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no standard output
+        yield
+        return
+    sys.stdout.flush()
+    libc.fflush(None)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        libc.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def forms(choices: Mapping[str, Mapping[str, Option]], group: str) -> dict[str, list[str]]:

@@ -159,6 +159,7 @@ class TargetSpec:
             the search chooses one of them, or float, for every group of nodes. Empty where there is no choice. A node
             that the first table itself gives another of them stays there: somebody wished it so.
         float_beside: it also computes float, so that groups may be left so.
+        relief: for a precision asked for by name, the wider ones of `beside` that groups which it harms may have.
     """
 
     name: str
@@ -184,6 +185,7 @@ class TargetSpec:
     several_shapes: bool = False
     beside: Mapping[Precision, tuple[OpRule, ...]] = field(default_factory=dict)
     float_beside: bool = True
+    relief: Mapping[Precision, tuple[Precision, ...]] = field(default_factory=dict)
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -191,8 +193,8 @@ class TargetSpec:
         return ("auto", *self.schemes, "float")
 
     def rules(self, precision: Precision, assigned: Precision | None = None) -> tuple[OpRule, ...]:
-        """The rules of a precision, or of the one that a node of `mixed` was assigned."""
-        return self.schemes[precision] if assigned is None else self.beside[assigned]
+        """The rules of a precision, or of another one that a node was assigned."""
+        return self.schemes[precision] if assigned in (None, precision) else self.beside[assigned]
 
     def variant(self, name: str) -> str:
         """The variant of that name, the default where it is empty.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
+import pytest
+import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,3 +111,19 @@ def test_values_in_one_form_need_no_conversion() -> None:
     floats = {"a": {"float": Option(1.0)}, "b": choices["b"]}
     chosen = solve(floats, chain, per_element=1.0)
     assert chosen == {"a": "float", "b": "w8"} and predicted(floats, chosen, chain, 1.0).cost == 3.0
+
+
+def test_what_the_solver_prints_stays_out_of_the_standard_output(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = scipy.optimize.milp
+
+    def talkative(*args: Any, **named: Any) -> Any:
+        ctypes.CDLL(None).printf(b"presolving\n")
+        return real(*args, **named)
+
+    monkeypatch.setattr(scipy.optimize, "milp", talkative)
+    print("before")
+    assert solve({"a": {"int8": Option(1.0), "float": Option(2.0)}}) == {"a": "int8"}
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"
