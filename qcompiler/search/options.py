@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from qcompiler.quant import NodePlan, Precision, QuantPlan
+from qcompiler import ir
+from qcompiler.quant import NodePlan, Precision, QuantPlan, Site
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.costs import Costs
@@ -73,13 +74,17 @@ def alike(plan: QuantPlan, other: QuantPlan, nodes: Sequence[str]) -> bool:
 
 def presumed(base: Candidate) -> Roofline:
     """A target of which nothing is known: an operator takes the time of the bits of its operands, mean of both."""
-    constants = {constant.name for constant in base.planned.constants()}
-    chosen = [(site, d.choice) for site, d in base.plan.quantized() if d.choice is not None and d.derived is None]
-    values = [spec for site, spec in chosen if site.tensor not in constants]
-    read = max((spec.qtype.bits for spec in values), default=HALF)
-    kept = max((spec.qtype.bits for spec in values if not spec.dynamic), default=HALF)
-    weights = max((spec.qtype.bits for site, spec in chosen if site.tensor in constants), default=HALF)
-    names = {plan.precision for plan in base.plan.nodes.values()} - {FLOAT}
-    rates = {**dict.fromkeys(names, 2 * HALF / (read + weights) * 1e12), FLOAT: 1e12}
+    sites, bits, kept = base.plan.sites, dict[tuple[Precision, bool], int](), 0
+    for node in base.planned.nodes:
+        name = base.plan.nodes[node.name].precision if node.name in base.plan.nodes else FLOAT
+        for port, tensor in enumerate(node.inputs):
+            found = sites.get(Site(tensor.name, node.name, port)) or sites.get(Site(tensor.name))
+            if name == FLOAT or found is None or found.choice is None or found.derived is not None:
+                continue
+            constant, width = isinstance(tensor, ir.Constant), found.choice.qtype.bits
+            bits[name, constant] = max(bits.get((name, constant), 0), width)
+            kept = max(kept, width if not constant and not found.choice.dynamic else 0)
+    names = sorted({name for name, _ in bits})
+    rates = {n: 2 * HALF / (bits.get((n, False), HALF) + bits.get((n, True), HALF)) * 1e12 for n in names}
     said = "operators counted as fast as their operands have few bits"
-    return Roofline(rates, 1e11, {**dict.fromkeys(names, kept), FLOAT: HALF}, said)
+    return Roofline({**rates, FLOAT: 1e12}, 1e11, {**dict.fromkeys(names, kept or HALF), FLOAT: HALF}, said)
