@@ -9,6 +9,7 @@
 | feeds Sin or Cos                            | an angle of 500 is known to 0.25 in float16                           |
 | Q, DQ whose scale is no normal float16      | digits of the scale would be lost (fact sheet, section 6, item 5)     |
 | holds subgraphs                             | their values would all have to be cast                                |
+| LSTM, GRU, RNN with lengths of sequences    | the parser masks them with zeros in float32, and refuses the mixture  |
 
 Constants that only push scores of a Softmax out of sight are another matter: see `soften_masks`.
 """
@@ -40,6 +41,8 @@ CARRY = frozenset(
     }
 )  # fmt: skip
 SOURCES = frozenset({"Shape", "Size"})
+LOOPS, LENGTHS = frozenset({"LSTM", "GRU", "RNN"}), 4
+"""Recurrent operators, and their input that holds the lengths of sequences."""
 
 
 @dataclass(eq=False)
@@ -80,6 +83,8 @@ class Single:
             if self.half and is_single(scale) and isinstance(scale, ir.Constant) and not fits_half(ir.array(scale)):
                 return "its scale is no normal float16 number"
             return None
+        if node.op in LOOPS and len(node.inputs) > LENGTHS and node.inputs[LENGTHS].name:
+            return "its sequences have lengths, which TensorRT's parser masks in float32"
         if not self.half:
             return "TensorRT has it in float16 and float32 only" if node.op in NO_BF16 else None
         for tensor in node.inputs:

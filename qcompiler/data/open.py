@@ -92,7 +92,8 @@ def _file(path: Path, inputs: Sequence[InputInfo]) -> Reader:
         return npz_file(path, inputs)
     if path.suffix.lower() == ".toml":
         return image_folder(path, inputs)
-    raise DataError(f"{path.suffix or 'this kind of file'!r} is not known as data", where=str(path), hint=_FORMS)
+    what = f"a file that ends in {path.suffix!r}" if path.suffix else "a file without an ending"
+    raise DataError(f"{what} is not known as data", where=str(path), hint=_FORMS)
 
 
 def _folder(path: Path, inputs: Sequence[InputInfo]) -> Reader:

@@ -21,4 +21,5 @@ def reading(where: str, hint: str = "") -> Iterator[None]:
         raise
     except (Exception, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"cannot be read: {str(reason)[:200]}", where=where, hint=hint) from error
+        said = " ".join(str(reason).split()).split(". ")[0]  # numpy goes on with advice to trust the file
+        raise DataError(f"cannot be read: {said[:200]}", where=where, hint=hint) from error

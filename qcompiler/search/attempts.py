@@ -79,7 +79,8 @@ class Attempts:
     def quantized(self, wished: Sequence[Precision]) -> list[Candidate]:
         """The candidates for some precisions of the target that the data serves, in their order."""
         found: list[Candidate] = []
-        for precision in wished:
+        recasts = self.drafter.backend.spec.recasts
+        for place, precision in enumerate(wished):
             if precision in self.drafter.backend.spec.needs_data and self.drafter.only_given and not self.drafter.given:
                 self.notes.append(f"without calibration data {precision} cannot be made; give --data")
                 continue
@@ -89,9 +90,11 @@ class Attempts:
             draft = self.drafter.draft(precision)
             if precision == "mixed" and len(wished) > 1 and not draft.mixes:
                 continue
-            if not draft.quantizes and precision not in self.drafter.backend.spec.recasts:
+            if not draft.quantizes and self.drafter.backend.spec.schemes.get(precision):
                 self.notes.append(f"{precision}: no node of the model qualifies")
-            elif (opset := self.drafter.prepared.opset) < (least := least_opset(draft.plan)):
+            if not draft.quantizes and (precision not in recasts or recasts & {*wished[place + 1 :]}):
+                continue  # what is left of it is a float type, which a later one has as its name
+            if (opset := self.drafter.prepared.opset) < (least := least_opset(draft.plan)):
                 self.notes.append(f"{precision} needs opset {least}; the model could be converted to {opset} only")
             else:
                 made = self.numbered(self.drafter, draft)

@@ -12,12 +12,13 @@ machine in them is refused: the same result everywhere, or none.
 from __future__ import annotations
 
 import logging
+import socket
 import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar, cast
 
 from qcompiler.errors import MissingExtraError, WorkerError
@@ -63,6 +64,7 @@ class Cluster(Crew):
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._where, client = f"--cluster {address}", cast(Any, distributed.Client)
         try:
+            _knock(address)  # a client that finds nobody says so on the terminal when it is collected
             self.client = client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, TimeoutError, ValueError, ImportError) as error:
             hint = "an address is tcp://host:port; dask scheduler prints it"
@@ -230,3 +232,23 @@ def _first(name: str, value: Any) -> Any:
     while len(_KEPT) > KEPT:
         _KEPT.pop(next(iter(_KEPT)), None)
     return kept
+
+
+def _knock(address: str) -> None:
+    """Waits until something listens at an address.
+
+    Raises:
+        ValueError: it is no address.
+        OSError: nobody listens.
+    """
+    from distributed.comm.addressing import get_address_host_port
+
+    host, until = get_address_host_port(address, strict=True), monotonic() + ANSWER
+    while True:
+        try:
+            socket.create_connection(host, timeout=ANSWER).close()
+            return
+        except ConnectionRefusedError:
+            if monotonic() >= until:
+                raise
+            sleep(0.2)

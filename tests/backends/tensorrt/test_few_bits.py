@@ -53,3 +53,16 @@ def test_data_makes_weights_in_blocks_better(tmp_path: Path, monkeypatch: pytest
         assert (encoding.scale > 0).all() and encoding.codes is not None and encoding.codes.min() >= -8
         np.testing.assert_array_equal(encoding.scale, encoding.scale.astype(np.float16))
     assert ratio["rtn"] < ratio["mse"] and ratio["mse"] + 6 < ratio["gptq"]
+
+
+def test_what_quantizes_nothing_ships_under_the_name_of_its_float_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "version", lambda: "")
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[8, 128] x) => (float[8, 128] y) { y = Sigmoid(x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    data = [{"x": np.linspace(-4, 4, 1024, dtype=np.float32).reshape(8, 128)}]
+    report = compile(tmp_path / "m.onnx", "tensorrt", data).report
+    assert report.target["shipped"] == "fp16"
+    assert [line.precision for line in report.candidates] == ["fp16", "float", "float"]
+    assert "int8: no node of the model qualifies" in report.notes

@@ -116,3 +116,17 @@ def test_ports_that_onnx_wants_in_float32() -> None:
 def test_bfloat16_needs_opset_22() -> None:
     after, _ = halved(parsed("g (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y) { y = Relu(x) }"), bf16=True)
     assert after.opset == 22 and str(types(after)["Relu0"]) == "bfloat16"
+
+
+def test_recurrence_over_lengths_stays_in_float32() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(1, 9, 4)), "r": rng.normal(size=(1, 9, 3)), "b": rng.normal(size=(1, 18))}
+    constants = {name: values.astype(np.float32) for name, values in weights.items()}
+    text = (
+        "g (float[5, 2, 4] x, int32[2] n) => (float[5, 1, 2, 3] y) "
+        "{ a = Relu(x) y = GRU<hidden_size = 3>(a, w, r, b%s) }"
+    )
+    after, notes = halved(parsed(text % ", n", **constants))
+    assert types(after) == {"Relu0": F16, "GRU1": F32} and any("lengths" in note for note in notes)
+    after, _ = halved(parsed(text % "", **constants))
+    assert types(after) == {"Relu0": F16, "GRU1": F16}
