@@ -13,6 +13,7 @@ from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.cache import KINDS, QuantizeCache, Stored, observed, store
 from qcompiler.backends.onnxruntime.condition import condition
+from qcompiler.backends.onnxruntime.experts import UseQMoE
 from qcompiler.backends.onnxruntime.gate import Feed, gate, loaded
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
 from qcompiler.backends.onnxruntime.inspect import origin_of
@@ -24,6 +25,7 @@ from qcompiler.backends.onnxruntime.spread_norm import SpreadNorm
 from qcompiler.backends.onnxruntime.variants import VARIANTS
 from qcompiler.backends.onnxruntime.weight_rules import Blocks
 from qcompiler.errors import UsageError
+from qcompiler.passes.plan.eligible import KEPT
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.pipeline import GraphPass
@@ -107,7 +109,10 @@ class OnnxRuntime:
 
     def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
-        own = () if self.portable else (UseNBits(self.accuracy_level),)
+        own: tuple[GraphPass, ...] = () if self.portable else (UseNBits(self.accuracy_level),)
+        if own and precision == "w4":
+            kept = frozenset(name for name, node in plan.nodes.items() if node.reason.startswith(KEPT))
+            own = (*own, UseQMoE(self.bits, self.block, self.symmetric, self.accuracy_level, kept))
         known = stats if isinstance(stats, Statistics) else None
         cache = (QuantizeCache(self.kv_cache, known),) if self.kv_cache and precision != "float" else ()
         return (*own, *cache, SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))

@@ -13,6 +13,7 @@ from qcompiler.targets import Activation, Bias, Float, OpRule, Weight
 
 PIECE = 1 << 20
 """Numbers that are looked at at a time."""
+KEPT = "kept float by --keep-float"
 
 
 def kept_float(model: ir.Model, patterns: tuple[str, ...]) -> dict[str, str]:
@@ -34,7 +35,7 @@ def kept_float(model: ir.Model, patterns: tuple[str, ...]) -> dict[str, str]:
                 hint="qcompile inspect MODEL --nodes lists the names",
             )
         for name in hit:
-            kept.setdefault(name, f"kept float by --keep-float {pattern!r}")
+            kept.setdefault(name, f"{KEPT} {pattern!r}")
     return kept
 
 

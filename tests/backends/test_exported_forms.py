@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.decoder import Sizes, write
 from qcompiler import Recipe, compile
 
 WIDTH, HEADS, HEAD, HIDDEN, WORDS, TOKENS, EXPERTS = 64, 4, 16, 96, 128, 12, 4
@@ -177,3 +178,19 @@ def test_experts_that_came_in_few_bits_stay_as_they_are(precision: str, bits: in
     feed = samples(49)[48]
     got = scores(tmp_path / "o" / "model.onnx", feed)
     assert np.corrcoef(scores(model, feed).ravel(), got.ravel())[0, 1] > (0.999 if precision == "w4" else 0.95)
+
+
+@pytest.mark.parametrize(("bits", "least"), [(8, 0.998), (4, 0.94)])
+def test_experts_get_few_bits(bits: int, least: float, tmp_path: Path) -> None:
+    model = write(tmp_path / "m", Sizes(1, 256, 96, 64, 64, half=False, experts=4))
+    empty = {f"past_key_values.0.{part}": np.zeros((1, 1, 0, 64), np.float32) for part in ("key", "value")}
+    feed = {"input_ids": np.arange(TOKENS)[None], "attention_mask": np.ones((1, TOKENS), np.int64), **empty}
+    options = {"bits": bits, "table_bits": 8, "accuracy_level": 0}
+    recipe = Recipe(precision="w4", weight_method="mse", bench_seconds=0, options=options)
+    for keep in ((), ("*/MoE",)):
+        out = tmp_path / f"o{len(keep)}"
+        notes = compile(model, "onnxruntime", output=out, recipe=replace(recipe, keep_float=keep)).report.notes
+        ops = [node.op_type for node in onnx.load(out / "model.onnx", load_external_data=False).graph.node]
+        assert ops.count("QMoE") == (not keep) and ops.count("MoE") == len(keep)
+        assert any(f"the experts of 1 MoE have {bits} bits" in note for note in notes) == (not keep)
+        assert np.corrcoef(scores(model, feed).ravel(), scores(out / "model.onnx", feed).ravel())[0, 1] > least
