@@ -19,6 +19,7 @@ from pathlib import Path
 
 from qcompiler import ir
 from qcompiler.backends.qnn import trace as traces
+from qcompiler.backends.qnn.emulate import Ran, Values, ran, running
 from qcompiler.backends.qnn.float16 import Float16Islands, open_ports
 from qcompiler.backends.qnn.probe import failing
 from qcompiler.backends.qnn.runtime import LENIENT, STRICT, Answer, Request, ask, last_line
@@ -143,8 +144,16 @@ def remedied(
     return base
 
 
-def shared(models: Sequence[ir.Model], settings: Settings, folder: Path, work: Path) -> str:
-    """Contexts of several graphs in one binary, which holds their weights once; why not, in the library's words."""
+def shared(
+    models: Sequence[ir.Model], feeds: Sequence[Sequence[Values]], settings: Settings, folder: Path, work: Path
+) -> tuple[str, list[Ran]]:
+    """Contexts of several graphs in one binary, which holds their weights once, and what each graph computes.
+
+    The graphs run in the sessions that write the binary: the emulator cannot load one that holds several.
+
+    Returns:
+        Why it could not be, in the library's words; the outputs of the feeds of each graph.
+    """
     work.mkdir(parents=True)
     remove(folder)
     requests = []
@@ -152,9 +161,11 @@ def shared(models: Sequence[ir.Model], settings: Settings, folder: Path, work: P
         file = work / f"{number}.onnx"
         ir.save(model, file)
         share = "last" if number == len(models) - 1 else "first"
-        requests.append(settings.request(file, folder / context_name(number), None, share=share))
+        request = settings.request(file, folder / context_name(number), None, share=share)
+        requests.append({**request, **running(feeds[number], work / f"run {number}")})
     answers = ask(requests, work / "ask")
-    return next((last_line(answer) for answer in answers if not answer.ok), "")
+    why = next((last_line(answer) for answer in answers if not answer.ok), "")
+    return why, [ran(answer, work / f"run {number}") for number, answer in enumerate(answers)]
 
 
 def context_name(number: int) -> str:

@@ -21,11 +21,13 @@ import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.analysis import Runner, SessionConfig
-from qcompiler.backends.qnn.runtime import STRICT, ask, last_line
+from qcompiler.backends.qnn.runtime import STRICT, Answer, Request, ask, last_line
 from qcompiler.backends.qnn.socs import Soc
 from qcompiler.numerics import SqnrMeter
 
 Values = Mapping[str, npt.NDArray[Any]]
+Ran = tuple[list[Values], float, str]
+"""Outputs of every feed, seconds of one inference, and why there are none."""
 REFERENCE = SessionConfig(level="off")
 ENOUGH = {8: 30.0, 16: 45.0}
 """dB between emulator and QDQ model from which on nothing is asked, by bits of the activations."""
@@ -94,7 +96,7 @@ class Emulation:
 
 def emulated(
     model: Path, feeds: Sequence[Values], soc: Soc, work: Path, tell: Callable[[str, int, int | None], None]
-) -> tuple[list[Values], float, str]:
+) -> Ran:
     """Outputs of every feed, seconds of one inference, and why there are none.
 
     Args:
@@ -104,26 +106,34 @@ def emulated(
         work: an empty folder.
         tell: told how many are done.
     """
+    request = {
+        "model": str(model), "options": {"soc_model": str(soc.number)}, "entries": STRICT, **running(feeds, work),
+    }  # fmt: skip
+    stage, outputs = f"emulate {soc.name}", work / "outputs"
+    tell(stage, 0, len(feeds))
+    watch = lambda: tell(stage, sum(1 for _ in outputs.glob("*.npz")), len(feeds))  # noqa: E731
+    return ran(ask([request], work / "ask", watch=watch)[0], work)
+
+
+def running(feeds: Sequence[Values], work: Path) -> Request:
+    """What makes a request for a compile one for a run; the feeds are written to an empty folder."""
     inputs, outputs = work / "feeds", work / "outputs"
     inputs.mkdir(parents=True)
     outputs.mkdir()
     for i, feed in enumerate(feeds):
         np.savez(inputs / f"{i:06}.npz", allow_pickle=False, **feed)
-    request = {
-        "task": "run", "model": str(model), "options": {"soc_model": str(soc.number)}, "entries": STRICT,
-        "feeds": str(inputs), "outputs": str(outputs),
-    }  # fmt: skip
-    stage = f"emulate {soc.name}"
-    tell(stage, 0, len(feeds))
-    watch = lambda: tell(stage, sum(1 for _ in outputs.glob("*.npz")), len(feeds))  # noqa: E731
-    answer = ask([request], work / "ask", watch=watch)[0]
+    return {"task": "run", "feeds": str(inputs), "outputs": str(outputs)}
+
+
+def ran(answer: Answer, work: Path) -> Ran:
+    """What a run has left in that folder."""
     if not answer.ok:
         return [], 0.0, last_line(answer)
     found: list[Values] = []
-    for file in sorted(outputs.glob("*.npz")):
+    for file in sorted((work / "outputs").glob("*.npz")):
         with np.load(file) as archive:
             found.append(dict(archive))
-    return found, float(np.median(answer.facts["runs"])), ""
+    return found, float(np.median(answer.facts["runs"] or [0.0])), ""
 
 
 def check(got: Sequence[Values], quantized: Sequence[Values], real: Sequence[Values]) -> Mapping[str, OutputCheck]:

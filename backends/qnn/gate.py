@@ -7,8 +7,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from qcompiler.backends.conformance import Conformance, Fallback
 from qcompiler.backends.qnn import legal
 from qcompiler.backends.qnn.compile import CONTEXT, Compiled, Settings, binaries, compiled, shared
 from qcompiler.backends.qnn.decompose import WrittenOut
-from qcompiler.backends.qnn.emulate import Emulation, Values, check, emulated, outputs_of
+from qcompiler.backends.qnn.emulate import Emulation, Ran, Values, check, emulated, outputs_of
 from qcompiler.backends.qnn.encodings import to_aimet
 from qcompiler.backends.qnn.facts import against, facts, finite, planned
 from qcompiler.backends.qnn.float16 import Float16Islands
@@ -81,12 +82,14 @@ def gate(job: Job, settings: Settings, spec: TargetSpec, *, emulate: int, allow:
             apart = f"{legal.shown([*made.written])} had to be written out at one of them"
         elif made.ok and job.others:
             others = [turned_alike(other, made.turned) for other in job.others]
-            apart = shared([made.model, *others], settings, job.folder, Path(work) / "shared")
+            fitting = [feeds, *([fitted(feed, other) for feed in feeds] for other in others)]
+            apart, results = shared([made.model, *others], fitting, settings, job.folder, Path(work) / "shared")
             for number, other in enumerate(others, 2):
-                file = job.folder / f"model_{number}.qdq.onnx"
-                ir.save(other, file)
-                if feeds:
-                    emulations.append(elsewhere(job, other, file, feeds, settings.socs[0], Path(work)))
+                ir.save(other, job.folder / f"model_{number}.qdq.onnx")
+            if feeds:
+                models = (made.model, *others)
+                emulations = [*map(partial(emulation_of, job, settings.socs[0]), models, fitting, results)]
+                emulations[0] = replace(emulations[0], shape="")
     size = sum(file.stat().st_size for file in binaries(job.folder))
     outcome = Outcome(made, emulations, compatibility(job.folder / CONTEXT), size, apart)
     write_manifest(job.folder, settings, known, outcome)
@@ -98,14 +101,10 @@ def first(job: Job, count: int) -> list[Values]:
     return [] if job.samples is None else [dict(sample.feed) for sample in itertools.islice(iter(job.samples), count)]
 
 
-def elsewhere(job: Job, model: ir.Model, file: Path, feeds: Sequence[Values], soc: Soc, work: Path) -> Emulation:
-    """The emulation at another set of shapes, on the samples repeated or cut to it.
-
-    In a binary of its own: the emulator ends with a segmentation fault on one that several graphs share.
-    """
-    fitting = [fitted(feed, model) for feed in feeds]
-    got, seconds, error = emulated(file, fitting, soc, work / file.stem, job.tell)
-    checks = {} if error else check(got, outputs_of(model, fitting), outputs_of(job.original, fitting))
+def emulation_of(job: Job, soc: Soc, model: ir.Model, feeds: Sequence[Values], result: Ran) -> Emulation:
+    """What was run at one of several sets of shapes, beside the same in ONNX Runtime."""
+    got, seconds, error = result
+    checks = {} if error else check(got, outputs_of(model, feeds), outputs_of(job.original, feeds))
     shape = ", ".join(f"{tensor.name}={'x'.join(map(str, tensor.shape))}" for tensor in model.inputs)
     return Emulation(soc, checks, len(got), seconds, error, shape)
 

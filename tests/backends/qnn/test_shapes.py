@@ -70,3 +70,16 @@ def test_blocks_are_for_those_who_ask() -> None:
         assert choice == kind
     refused = quantized(convnet(), "w4a16", Qnn(blocks=True)).plan.nodes
     assert {node.rule for node in refused.values()}.isdisjoint({"matmul-blocks"})
+
+
+def test_what_had_to_be_written_out_is_refused_at_several_shapes_in_plain_words(tmp_path: Path) -> None:
+    need_qnn()
+    rng = np.random.default_rng(0)
+    model = parse("g (float[1,4,S,S] x) => (float[1,4,S,S] y) { r = Tanh(x) y = LRN<size=3>(r) }")
+    ir.save(model, tmp_path / "model.onnx")
+    feeds = [{"x": rng.normal(size=(1, 4, 8, 8)).astype(np.float32)} for _ in range(4)]
+    recipe = Recipe(precision="w8a16", shapes={"S": "8;12"}, options={"emulate": 1})
+    result = compiler.compile(tmp_path / "model.onnx", "qnn:sm8350", feeds, output=tmp_path / "out", recipe=recipe)
+    (failure,) = result.report.backend["failures"]  # type: ignore[misc]
+    assert result.exit_status == 3 and "had to be written out at one of them" in failure and "LRN" in failure
+    assert (tmp_path / "out/model_ctx.onnx").is_file()
