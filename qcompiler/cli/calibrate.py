@@ -54,8 +54,8 @@ def command(
     collected on different machines and merged, in any order, with the same result byte for byte.
 
     \b
-      qcompile calibrate model.onnx --target onnxruntime --data calib.npz -o stats.npz
-      qcompile model.onnx --target onnxruntime --stats stats.npz
+      qcompile calibrate model.onnx --target onnxruntime --data calib.npz
+      qcompile model.onnx --target onnxruntime --stats model.stats.npz
     """
     wanted = options.make_recipe(recipe, {**wishes, "shapes": shape})
     from qcompiler import compiler

@@ -21,8 +21,8 @@ def command(out: Path, node: str | None, tensor: str | None, as_json: bool) -> N
 
     \b
       qcompile explain out                      what stayed float, by reason
-      qcompile explain out --node 'conv*'       precision, rule, encodings, refused rewrites
-      qcompile explain out --tensor logits      type, scale, zero point, method, signal/noise
+      qcompile explain out --node 'conv*'       precision, rule, encodings
+      qcompile explain out --tensor logits      type, scale, method, noise
     """
     from qcompiler.report import explain
     from qcompiler.report.explain_text import node_lines, output_lines, tensor_lines

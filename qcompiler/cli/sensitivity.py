@@ -58,7 +58,8 @@ def command(
 
     \b
       qcompile sensitivity model.onnx --target onnxruntime --data calib.npz
-      qcompile sensitivity model.onnx --target onnxruntime --data test.npz --by metric --without -o ranking.json
+      qcompile sensitivity model.onnx --target onnxruntime --data test.npz \\
+          --by metric --without -o ranking.json
     """
     wanted = options.make_recipe(recipe, {**wishes, "shapes": shape})
     from qcompiler import ranking

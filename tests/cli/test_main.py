@@ -36,6 +36,12 @@ def test_help_teaches(run: Run) -> None:
     assert run("-h").stdout == result.stdout
 
 
+def test_help_fits_a_terminal(run: Run) -> None:
+    for command in (*([name] for name in main.commands), []):
+        lines = run(*command, "--help").stdout.splitlines()
+        assert lines and [line for line in lines if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("command", ["compile", *COMMANDS])
 def test_every_command_has_help(run: Run, command: str) -> None:
     result = run(command, "--help")
