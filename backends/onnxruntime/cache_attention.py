@@ -20,6 +20,8 @@ from qcompiler.passes.plan.stretched import Statistics
 
 OP = "GroupQueryAttention"
 PAST, PRESENT, SCALES = (3, 4), (1, 2), (12, 13)
+AXES = (1, 3)
+"""Of a cache: heads and channels."""
 BITS = {"int8": 8, "int4": 4}
 ZERO = 8.0
 """Of int4: a code of 8 stands for 0."""
@@ -60,10 +62,6 @@ def quantize_inside(edit: ir.Editor, node: ir.Node, kind: str, stats: Statistics
         edit.set_input(node, port, edit.constant(f"{node.name}_scale", scale))
     node.attrs.update(kv_cache_bit_width=BITS[kind], k_quant_type="PER_CHANNEL", v_quant_type="PER_CHANNEL")
     return None
-
-
-AXES = (1, 3)
-"""Of a cache: heads and channels."""
 
 
 def keeps(node: ir.Node, past: ir.Variable) -> bool:
