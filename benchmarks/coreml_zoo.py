@@ -13,7 +13,7 @@ import argparse
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import zoo_data
+from qcompiler import ir
 from qcompiler.backends.coreml.evaluate import Package
 from qcompiler.backends.coreml.package import size
 from qcompiler.compiler import compile
@@ -63,9 +64,14 @@ class Few:
         return float(np.mean(hits))
 
 
-def runs(package: Package) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
-    """A package as the zoo runs models."""
-    return lambda feed: list(package.run(feed).values())
+def runs(package: Package, outputs: Sequence[str]) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+    """A package as the zoo runs models: results in the order of the graph, which packages do not keep."""
+
+    def run(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found = package.run(feed)
+        return [found[name] for name in outputs]
+
+    return run
 
 
 def original(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
@@ -84,6 +90,7 @@ def measured(name: str, precisions: tuple[str, ...], metric: int, work: Path) ->
     data = zoo_data.calibration_folder(feeds, work / f"{name}-data")
     judge = Few(entry, metric)
     before = judge.score(original(entry.path)) if metric else None
+    outputs = [tensor.name for tensor in ir.load(entry.path).outputs]
     for precision in planned:
         if precisions and precision not in precisions:
             continue
@@ -99,7 +106,7 @@ def measured(name: str, precisions: tuple[str, ...], metric: int, work: Path) ->
         evaluated: Any = result.report.backend["evaluated"]
         worst = max((out["relative_error"] or 0.0 for out in evaluated["outputs"].values()), default=None)
         path = work / f"{name}-{precision}" / f"{entry.path.stem}.mlpackage"
-        score = judge.score(runs(Package.load(path))) if metric else None
+        score = judge.score(runs(Package.load(path), outputs)) if metric else None
         yield {
             **line, "status": result.exit_status, "shipped": str(result.report.target["shipped"]),
             "bytes": size(path), "error": worst, "float_bytes": entry.path.stat().st_size,
