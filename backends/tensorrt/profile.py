@@ -83,14 +83,14 @@ def parsed(name: str, text: str) -> Bounds:
     """ "1x3:2x3:4x3" as three shapes.
 
     Raises:
-        UsageError: it is not that, or the sizes do not ascend.
+        UsageError: it is not that, or the sizes do not ascend from 0.
     """
     try:
         low, usual, high = (tuple(int(d) for d in part.split("x")) for part in text.split(":"))
     except ValueError as error:
         raise UsageError(f"{text!r} is not min:opt:max", where=f"--shape {name}", hint=EXAMPLE) from error
     ascending = len(low) == len(usual) == len(high) and all(
-        0 < a <= b <= c for a, b, c in zip(low, usual, high, strict=True)
+        0 <= a <= b <= c for a, b, c in zip(low, usual, high, strict=True)
     )
     if not ascending:
         raise UsageError(f"{text!r} does not ascend", where=f"--shape {name}", hint=EXAMPLE)

@@ -105,6 +105,8 @@ def test_bounds_as_given() -> None:
     assert found == {"x": ((1, 3, 8), (2, 3, 16), (4, 3, 32))} and notes == []
     found, notes = profile(model(), {"batch": "1:2:4", "side": "8:8:8"}, None)
     assert found == {"x": ((1, 3, 8), (2, 3, 8), (4, 3, 8))} and notes == []
+    found, _ = profile(model(), {"batch": "1:2:4", "side": "0:8:8"}, None)
+    assert found["x"][0] == (1, 3, 0)  # an empty cache; the builder takes it
 
 
 def test_bounds_from_samples_and_of_batches() -> None:
@@ -123,7 +125,7 @@ def test_bounds_from_samples_and_of_batches() -> None:
         ({"batch": "1:2"}, "is not min:opt:max"),
         ({"batch": "1:a:2"}, "is not min:opt:max"),
         ({"batch": "4:2:8"}, "does not ascend"),
-        ({"batch": "0:2:8"}, "does not ascend"),
+        ({"batch": "-1:2:8"}, "does not ascend"),
     ],
 )
 def test_bounds_that_are_none(ranges: dict[str, str], words: str) -> None:
