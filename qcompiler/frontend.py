@@ -21,6 +21,7 @@ from qcompiler.passes.fusion.finite_masks import FiniteMasks
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
 from qcompiler.passes.plan.promised_means import folded_norms
 from qcompiler.passes.prepare import (
+    LOOPS,
     EliminateDead,
     NameEverything,
     OverrideShapes,
@@ -131,7 +132,7 @@ def front(
         instruments = () if dump is None or until is not None else (Dump.into(dump),)
         pipeline = Pipeline(instruments=instruments, without=without, until=until)
         model, adopt = loaded.copy(), AdoptQdq()
-        prepare(pipeline, model, fixed)
+        prepare(pipeline, model, fixed, unroll=lacks >= LOOPS)
         ready, done = model.copy(), len(pipeline.trace.records)
         start, spans = loaded, list[Span]()
         taken: list[GraphPass | Rule] = [QlinearToQdq(), StaticProducts(), EliminateDead(), adopt]
@@ -139,7 +140,7 @@ def front(
             start, spans = model.copy(), [Span(loaded, ready, 0, done)]
             done = len(pipeline.trace.records)
         pipeline.fixpoint(model, fusion_rules())
-        pipeline.graph(model, [FiniteMasks(), *([ExpandOperators(lacks)] if lacks else [])])
+        pipeline.graph(model, [FiniteMasks(), *([ExpandOperators(lacks - LOOPS)] if lacks - LOOPS else [])])
         pipeline.fixpoint(model, simplify_passes())
         if rotate:
             pipeline.graph(model, [RotateResidual()])

@@ -4,7 +4,7 @@
 
 The other half is for samples that go further than these. Values in between the operations of one node (squares inside a
 normalisation) are not seen by the graph; lowerings scale them (`norm`), or the node is one that sums: its square is
-looked at, too.
+looked at, too. Nodes in a branch of an If count as any other, on the samples that take it.
 
 Constants that close a place (-1e9 under a softmax) become -6e4 when they are lowered (`scope`), and so do the values
 that they are handed on in: what lies below float16 there does not count.
@@ -77,7 +77,8 @@ def overflows(model: ir.Model, source: Iterable[Sample], samples: int = SAMPLES)
     Raises:
         DataError: the model cannot run on a sample.
     """
-    producer = {tensor.name: node for node in model.nodes for tensor in node.outputs if tensor.name}
+    nodes = list(model.all_nodes())
+    producer = {tensor.name: node for node in nodes for tensor in node.outputs if tensor.name}
     names = [tensor.name for tensor in model.inputs] + list(producer)
     peaks: dict[str, float] = {}
     closing = masks(model)
@@ -88,7 +89,7 @@ def overflows(model: ir.Model, source: Iterable[Sample], samples: int = SAMPLES)
                     value = np.where(value < -HALF_MAX, 0, value) if name in closing else value
                     peaks[name] = max(peaks.get(name, 0.0), peak(value))
     readers: dict[str, list[ir.Node]] = {}
-    for node in model.nodes:
+    for node in nodes:
         for tensor in node.inputs:
             readers.setdefault(tensor.name, []).append(node)
     found = []
@@ -113,7 +114,7 @@ def overflows(model: ir.Model, source: Iterable[Sample], samples: int = SAMPLES)
 def masks(model: ir.Model) -> set[str]:
     """Values that hold a very negative constant where something is closed."""
     found: set[str] = set()
-    for node in model.nodes:
+    for node in model.all_nodes():
         constants = [t for t in node.inputs if isinstance(t, ir.Constant) and str(t.dtype) in ("float32", "float16")]
         made = node.op in MASKING and any(float(ir.array(t).min(initial=0.0)) < -HALF_MAX for t in constants)
         if made or (node.op in HANDED_ON and any(t.name in found for t in node.inputs)):

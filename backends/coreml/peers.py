@@ -51,7 +51,7 @@ PYTORCH = MappingProxyType(
         "LeakyRelu": "leaky_relu", "LogSoftmax": "log_softmax", "Mish": "mish", "PRelu": "prelu", "Relu": "relu",
         "Selu": "selu", "Sigmoid": "sigmoid", "Softmax": "softmax", "Softplus": "softplus", "Softsign": "softsign",
         "Swish": "silu", "ThresholdedRelu": "threshold", "Dropout": "dropout",
-        "Attention": "scaled_dot_product_attention", "If": "if", "Conv": "_convolution",
+        "Attention": "scaled_dot_product_attention", "If": "if", "Loop": "loop", "Conv": "_convolution",
         "ConvTranspose": "conv_transpose2d.input", "Pad": "pad", "Slice": "slice", "Abs": "abs", "Acos": "acos",
         "Acosh": "acosh", "Add": "add", "And": "logical_and", "Asin": "asin", "Asinh": "asinh", "Atan": "atan",
         "Atanh": "atanh", "Cast": "to", "CastLike": "type_as", "Ceil": "ceil", "Clip": "clamp", "Cos": "cos",

@@ -19,6 +19,7 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.backends.coreml.variants import variants
+from qcompiler.passes.prepare import LOOPS
 from qcompiler.quant import PerAxis, PerBlock, PerGroup, PerTensor, QSpec
 from qcompiler.quant.qtype import INT4, INT8, PALETTE4
 from qcompiler.targets import (
@@ -256,6 +257,7 @@ def spec(os: int) -> TargetSpec:
         shapes="bounded",
         needs_data=frozenset({"w8a8", "mixed"}),
         recasts=frozenset(found),
+        lacks=LOOPS,
         concat_ratio=math.inf,
         beside=MappingProxyType({precision: found[precision] for precision in ("w8a8", "w8")}),
         relief=MappingProxyType(dict.fromkeys(("w8a8", "w4-palette", "w4-block"), ("w8",))),

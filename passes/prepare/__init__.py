@@ -27,12 +27,14 @@ from qcompiler.passes.prepare.remove_identity import RemoveIdentity
 from qcompiler.passes.prepare.scalar_range import ScalarRange
 from qcompiler.passes.prepare.strip_input_initializers import StripInputInitializers
 from qcompiler.passes.prepare.sum_to_add import SumToAdd
+from qcompiler.passes.prepare.unroll import LOOPS, Unroll
 from qcompiler.pipeline import GraphPass, Pipeline
 from qcompiler.rewrite import Rule
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 __all__ = [
+    "LOOPS",
     "ConvertOpset",
     "EliminateDead",
     "FiniteMasks",
@@ -49,6 +51,7 @@ __all__ = [
     "ScalarRange",
     "StripInputInitializers",
     "SumToAdd",
+    "Unroll",
     "entry_passes",
     "parse_shape",
     "prepare",
@@ -93,11 +96,19 @@ def prepare_passes(shapes: Shapes = ()) -> tuple[GraphPass | Rule, ...]:
     return (*entry_passes(shapes), *simplify_passes())
 
 
-def prepare(pipeline: Pipeline, model: ir.Model, shapes: Shapes = ()) -> None:
+def prepare(pipeline: Pipeline, model: ir.Model, shapes: Shapes = (), *, unroll: bool = False) -> None:
     """Prepares the model in place.
+
+    Args:
+        pipeline: runs the passes.
+        model: any.
+        shapes: as for `OverrideShapes`.
+        unroll: writes out the turns of Loop and Scan.
 
     Raises:
         UsageError: a shape override does not fit, see `OverrideShapes`.
     """
     pipeline.graph(model, entry_passes(shapes))
     pipeline.fixpoint(model, simplify_passes())
+    if unroll and pipeline.graph(model, [Unroll()]):
+        pipeline.fixpoint(model, simplify_passes())

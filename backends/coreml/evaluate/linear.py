@@ -61,7 +61,7 @@ def conv(
     x = padded(x, pads_of(x.shape[2:], kernel, step, dilation, pad_type, pad))
     sizes = lengths(x, kernel, step, dilation)
     batch, channels, filters = x.shape[0], x.shape[1], weight.shape[0]
-    out = np.zeros((batch, g, filters // g, int(np.prod(sizes))), np.float32)
+    out = np.zeros((batch, g, filters // g, int(np.prod(sizes))), x.dtype)
     w = weight.reshape(g, filters // g, channels // g, *kernel)
     for place, seen in taps(x, kernel, step, dilation, sizes):
         columns = seen.reshape(batch, g, channels // g, -1)
@@ -81,7 +81,7 @@ def conv_transpose(
     batch, channels, sizes = x.shape[0], x.shape[1], x.shape[2:]
     full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(sizes, step, kernel, dilation, strict=True)]
     filters = weight.shape[1]
-    out = np.zeros((batch, g * filters, *full), np.float32)
+    out = np.zeros((batch, g * filters, *full), x.dtype)
     w = weight.reshape(g, channels // g, filters, *kernel)
     columns = x.reshape(batch, g, channels // g, -1)
     for place in itertools.product(*map(range, kernel)):
@@ -149,7 +149,7 @@ def avg_pool(
     """The mean of each window, or where nothing is said of padding the root of its sum of squares."""
     squares = exclude_padding_from_average is None
     windows, sizes, pads, reach = pooled(x * x if squares else x, kernel_sizes, strides, pad_type, pad, ceil_mode, 0.0)
-    total = next(windows).astype(np.float32)
+    total = next(windows).copy()
     for seen in windows:
         total = total + seen
     if squares:

@@ -55,6 +55,7 @@ class Package:
         path: of the package.
         spec: its protobuf.
         names: original name by name in the package, for inputs and outputs.
+        wide: computes what is declared float32 in float64, to tell what rounding adds.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Package:
     operations: list[Any] = field(default_factory=list)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     states: dict[str, Array] = field(default_factory=dict)
+    wide: bool = False
     _constants: dict[str, list[Any]] = field(default_factory=dict)
     _last: dict[str, int] = field(default_factory=dict)
 
@@ -143,7 +145,7 @@ class Package:
             if original not in feed:
                 raise DataError("the input is missing", where=original)
             given = np.asarray(feed[original])
-            env[name] = stored(given if given.ndim else given.reshape(1), value)
+            env[name] = stored(given if given.ndim else given.reshape(1), value, wide=self.wide)
             yield name, env[name]
         for at, op in enumerate(self.operations):
             results = self._compute(op, env)
@@ -219,7 +221,8 @@ class Package:
         except (ValueError, TypeError, IndexError, KeyError) as error:
             raise ModelError(f"{op.op_type} cannot be computed: {error}", where=op.name) from error
         results = list(found) if isinstance(found, list | tuple) else [found]
-        return [stored(np.asarray(r), var, check=op.name) for r, var in zip(results, op.outputs, strict=True)]
+        pairs = zip(results, op.outputs, strict=True)
+        return [stored(np.asarray(r), var, check=op.name, wide=self.wide) for r, var in pairs]
 
     def _operand(self, value: Any, env: Mapping[str, Any]) -> Any:
         if isinstance(value, list | tuple):
@@ -228,6 +231,8 @@ class Package:
         if found is None or isinstance(found, str):
             return found
         array = np.asarray(found)
+        if self.wide and array.dtype == np.float32:
+            return array.astype(np.float64)
         return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
@@ -257,15 +262,15 @@ def is_state(value: Any) -> bool:
     return bool(mil().types.is_state(value.sym_type))
 
 
-def stored(array: Array, value: Any, check: str = "") -> Array:
-    """An array as the program stores it: in the declared type.
+def stored(array: Array, value: Any, check: str = "", *, wide: bool = False) -> Array:
+    """An array as the program stores it: in the declared type, float32 as float64 where `wide`.
 
     Raises:
         ModelError: its shape is not the declared one.
     """
     types = mil().types
     kind = types.builtin_to_string(value.dtype)
-    wanted = NP.get(kind)
+    wanted = np.float64 if wide and kind == "fp32" else NP.get(kind)
     if wanted is None:
         raise ModelError(f"type {kind} is not known to the evaluator", where=value.name)
     declared = tuple(value.shape)

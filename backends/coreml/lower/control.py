@@ -3,7 +3,8 @@
     y = If(c) { then } else { otherwise }      ->      y = cond(c, then, otherwise)
 
 Both branches must give the same types and shapes, since a value of MIL has one. What a branch makes, constants too, is
-seen in it alone. Control flow keeps a model off the Neural Engine (fact sheet, section 4).
+seen in it alone. Control flow keeps a model off the Neural Engine (fact sheet, section 4). Loop and Scan come here only
+where `Unroll` had to leave them, for the reason that is given.
 Source: ONNX operator specification, If; MIL `cond`.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from qcompiler import ir
 from qcompiler.backends.coreml.lower.scope import Refused, Scope, Var, type_of
 from qcompiler.backends.coreml.lower.table import lowers
+from qcompiler.passes.prepare.unroll import why_not
 
 Ends = Sequence[tuple[str, list[Any], str]]
 
@@ -37,6 +39,15 @@ def if_(s: Scope) -> Any:
     if different := differing(seen):
         raise Refused(different)
     return found
+
+
+@lowers(
+    "Loop", "Scan", to="the body, once for each turn",
+    limits="a computed trip count, condition or length; a body with If, Loop or Scan; more than 4096 nodes in all",
+)  # fmt: skip
+def loop(s: Scope) -> Any:
+    """What could not be unrolled."""
+    raise Refused(why_not(s.node) or "its turns are not written out before opset 13")
 
 
 def block(s: Scope, graph: ir.Graph, seen: list[Ends]) -> Callable[[], tuple[Var, ...]]:

@@ -15,6 +15,7 @@ from qcompiler.backends.coreml.lower.stored import dense, stored
 from qcompiler.backends.coreml.lower.table import TABLE
 from qcompiler.backends.coreml.tools import builder, mil
 from qcompiler.errors import ModelError
+from qcompiler.passes.prepare.unroll import is_loop, why_not
 
 CLOSEST = 5
 
@@ -32,12 +33,14 @@ class Unsupported:
 
 
 def unsupported(model: ir.Model) -> list[Unsupported]:
-    """The nodes whose operators the table lacks; what a row refuses shows when the graph is lowered."""
-    return [
-        Unsupported(node.name, node.op, f"no form for {operator(node)} in Core ML")
-        for node in model.all_nodes()
-        if (node.domain or "", node.op) not in TABLE
-    ]
+    """The nodes whose operators the table lacks, and loops that stay; what else a row refuses shows when it is used."""
+    found = []
+    for node in model.all_nodes():
+        if (node.domain or "", node.op) not in TABLE:
+            found.append(Unsupported(node.name, node.op, f"no form for {operator(node)} in Core ML"))
+        elif is_loop(node) and (reason := why_not(node)):
+            found.append(Unsupported(node.name, node.op, reason))
+    return found
 
 
 def operator(node: ir.Node) -> str:

@@ -1,7 +1,8 @@
 """ONNX's own node tests through lowering, a saved package, and the evaluator that reads it back.
 
 A test is tried as it is; where that is refused because Core ML wants a parameter to be constant (axes, shapes, pads),
-once more with its integer and bool inputs, and then with all but the first, as initializers.
+once more with its integer and bool inputs but the first as initializers, then with all but the first, then with all
+that are not floating point.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def run(case: Any, folder: Path, os: int = 18, half: bool = False) -> Outcome:
     inputs, outputs = case.data_sets[0]
     op = "+".join(sorted({node.op_type for node in case.model.graph.node}))
     why = ""
-    for how, frozen in (("as it is", "none"), ("constant integers", "integers"), ("constant parameters", "rest")):
+    for how, frozen in (("as it is", "none"), ("constant integers", "integers"), ("constant parameters", "rest"),
+                        ("all integers constant", "all")):  # fmt: skip
         try:
             model, feed = ready(case.model, inputs, frozen)
             if model is None:
@@ -92,7 +94,9 @@ def ready(proto: onnx.ModelProto, inputs: Any, frozen: str) -> tuple[ir.Model | 
         for i, (n, v) in enumerate(feed.items())
         if i and (frozen == "rest" or v.ndim == 0 or (frozen == "integers" and v.dtype.kind in "iub"))
     ]
-    if frozen != "none" and not held:
+    if frozen == "all":
+        held = [n for n, v in feed.items() if v.dtype.kind in "iub"]
+    if frozen != "none" and not 0 < len(held) < len(feed):
         return None, {}
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
@@ -102,7 +106,7 @@ def ready(proto: onnx.ModelProto, inputs: Any, frozen: str) -> tuple[ir.Model | 
         del copy.graph.input[:]
         copy.graph.input.extend(kept)
     model = ir.Model.from_proto(copy)
-    prepare(Pipeline(), model)
+    prepare(Pipeline(), model, unroll=True)
     for tensor in model.inputs:
         if tensor.shape is not None and not all(isinstance(d, int) for d in tensor.shape):
             next(ir.editors(model)).retype(tensor, tensor.dtype, list(feed[tensor.name].shape))

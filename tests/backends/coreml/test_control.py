@@ -1,4 +1,4 @@
-"""If whose condition is computed: both branches in the package, and what MIL cannot say refused by node and rule."""
+"""If whose condition is computed, Loop by its turns, and what MIL cannot say refused by node and rule."""
 
 from __future__ import annotations
 
@@ -70,6 +70,49 @@ def test_what_has_no_form_in_a_branch_is_told_at_once(tmp_path: Path) -> None:
     odd = TEXT.replace("p = Add (t, k)", "p = Bernoulli (t)").replace("u = Identity (x)", "u = Bernoulli (x)")
     with pytest.raises(ModelError, match=r"2 of 11 nodes.*Bernoulli.*Bernoulli"):
         saved(parsed(odd), tmp_path, half=False)
+
+
+LOOP = """<ir_version: 10, opset_import: ["" : 21]>
+g (float[1, 4] x) => (float[1, 4] y, float[3, 1, 4] all) <int64 three = {3}> {
+    y, all = Loop (three, , x) <
+        body = b (int64 i, bool more, float[1, 4] v) => (bool on, float[1, 4] t, float[1, 4] s) {
+        on = Identity (more) m = MatMul (v, w) t = Tanh (m) s = Neg (t) }> }"""
+
+
+def test_a_loop_is_compiled_as_its_turns_and_its_weight_is_stored_once(tmp_path: Path) -> None:
+    from qcompiler.compiler import compile
+    from qcompiler.recipe import Recipe
+
+    proto = onnx.parser.parse_model(LOOP)
+    weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, tmp_path / "loop.onnx")
+    recipe = Recipe(precision="fp32", bench_seconds=0)
+    result = compile(tmp_path / "loop.onnx", "coreml", output=tmp_path / "out", recipe=recipe)
+    assert result.exit_status == 0
+    package = Package.load(tmp_path / "out" / "loop.mlpackage")
+    assert package.ops["tanh"] == 3 and not {"cond", "while_loop"} & package.ops.keys()
+    x = np.ones((1, 4), np.float32)
+    wanted = [np.tanh(x @ weight)]
+    wanted += [np.tanh(wanted[0] @ weight)]
+    wanted += [np.tanh(wanted[1] @ weight)]
+    found = package.run({"x": x})
+    np.testing.assert_allclose(found["y"], wanted[-1], rtol=1e-5)
+    np.testing.assert_allclose(found["all"], -np.stack(wanted), rtol=1e-5)
+
+
+def test_a_loop_of_unknown_length_is_refused_by_node_and_reason(tmp_path: Path) -> None:
+    from qcompiler.compiler import compile
+    from qcompiler.recipe import Recipe
+
+    proto = onnx.parser.parse_model(LOOP.replace("(float[1, 4] x)", "(float[1, 4] x, int64 n)", 1)
+                                    .replace("(three, ,", "(n, ,").replace(" <int64 three = {3}>", "")
+                                    .replace("[3, 1, 4] all", "[k, 1, 4] all"))  # fmt: skip
+    proto.graph.initializer.append(numpy_helper.from_array(np.eye(4, dtype=np.float32), "w"))
+    proto.graph.node[0].name = "around"
+    onnx.save(proto, tmp_path / "loop.onnx")
+    with pytest.raises(ModelError, match=r"1 of 5 nodes.*Loop 'around': its trip count 'n' is computed"):
+        compile(tmp_path / "loop.onnx", "coreml", recipe=Recipe(bench_seconds=0))
 
 
 @pytest.mark.zoo

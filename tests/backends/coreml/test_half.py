@@ -50,6 +50,29 @@ def test_values_beyond_float16_keep_their_nodes_in_float32(tmp_path: Path) -> No
     np.testing.assert_allclose(kept, 2 * x, rtol=3e-3)
 
 
+BRANCH = """g (float[1, 8] x, bool c) => (float[1, 8] y) {
+    z = If (c) <then_branch = t () => (float[1, 8] r) { a = Mul (x, k) b = Mul (a, l) r = Add (b, x) },
+                else_branch = e () => (float[1, 8] s) { s = Neg (x) }>
+    y = Identity (z) }"""
+
+
+def test_values_beyond_float16_in_a_branch_are_seen_where_it_is_taken(tmp_path: Path) -> None:
+    from qcompiler.passes.prepare import prepare
+    from qcompiler.pipeline import Pipeline
+
+    model = parsed(BRANCH, k=np.float32(1e5), l=np.float32(1e-5))
+    prepare(Pipeline(), model)
+    x = np.linspace(-2, 2, 8, dtype=np.float32)[None]
+    taken, other = ({"x": x, "c": np.array(flag)} for flag in (True, False))
+    assert not overflows(model, [Sample(other, None, "one")])
+    found = overflows(model, [Sample(other, None, "one"), Sample(taken, None, "two")])
+    assert [entry.tensor for entry in found] == ["a"] and [entry.op for entry in found] == ["Mul"]
+    assert not np.isfinite(saved(model, tmp_path, Settings()).run(taken)["y"]).all()
+    package = saved(model, tmp_path, Settings(keep=frozenset(found[0].stays)))
+    np.testing.assert_allclose(package.run(taken)["y"], 2 * x, rtol=3e-3)
+    np.testing.assert_allclose(package.run(other)["y"], -x, rtol=3e-3)
+
+
 def test_masks_stay_finite(tmp_path: Path) -> None:
     mask = np.where(np.arange(8) > 3, np.float32(-np.inf), np.float32(0))
     model = parsed("g (float[1, 8] x) => (float[1, 8] y) { a = Add (x, m) y = Softmax (a) }", m=mask)
