@@ -17,7 +17,6 @@ from qcompiler.numerics.normal_moments import Moments
 from qcompiler.passes.condition.rotate_residual import RotateResidual
 from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
-from qcompiler.passes.fusion.finite_masks import FiniteMasks
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
 from qcompiler.passes.plan.promised_means import folded_norms
 from qcompiler.passes.prepare import (
@@ -140,7 +139,8 @@ def front(
             start, spans = model.copy(), [Span(loaded, ready, 0, done)]
             done = len(pipeline.trace.records)
         pipeline.fixpoint(model, fusion_rules())
-        pipeline.graph(model, [FiniteMasks(), *([ExpandOperators(lacks - LOOPS)] if lacks - LOOPS else [])])
+        if lacks - LOOPS:
+            pipeline.graph(model, [ExpandOperators(lacks - LOOPS)])
         pipeline.fixpoint(model, simplify_passes())
         if rotate:
             pipeline.graph(model, [RotateResidual()])

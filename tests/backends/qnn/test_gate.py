@@ -11,7 +11,7 @@ from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.socs import ARCHES
 from qcompiler.backends.qnn.spec import LACKS
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
-from qcompiler.passes.fusion.finite_masks import FiniteMasks
+from qcompiler.passes.prepare.finite_masks import FiniteMasks
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant.qtype import INT16
 from qcompiler.search.candidates import Candidate, Drafter
