@@ -4,6 +4,7 @@
     w8a8         int8 x int8 in the patterns that the Neural Engine takes: conv, linear, add, pools, each with the
                  activation behind it; activations symmetric by tensor, attention core and normalisations in float16
     w4-palette   weights as indices into 16 values found by k-means; groups of 16 channels from iOS 18 on
+    w6-palette   the same with 64 values
     w4-block     int4 matrices in blocks of 32 along the inputs, other weights as w8; GPU and CPU, iOS 18
     mixed        w8a8 for convolutions, adds and pools, w8 for matrices
 
@@ -21,7 +22,7 @@ from qcompiler import ir
 from qcompiler.backends.coreml.variants import variants
 from qcompiler.passes.prepare import LOOPS
 from qcompiler.quant import PerAxis, PerBlock, PerGroup, PerTensor, QSpec
-from qcompiler.quant.qtype import INT4, INT8, PALETTE4
+from qcompiler.quant.qtype import INT4, INT8, PALETTE4, PALETTE6, QType
 from qcompiler.targets import (
     REST,
     Activation,
@@ -43,8 +44,6 @@ ACTIVATION = Activation((S8,))
 W8 = Weight((QSpec(INT8, PerAxis(0), symmetric=True, scale="half"),))
 BLOCK, GROUP = 32, 16
 W4 = Weight((QSpec(INT4, PerBlock(0, BLOCK), symmetric=True, scale="half"),))
-P4 = Weight((QSpec(PALETTE4, PerTensor(), scale="half"),))
-P4_GROUPS = Weight((QSpec(PALETTE4, PerGroup(0, GROUP), scale="half"),))
 
 SMALLEST = 6.0e-7
 """A scale below it loses half a bit and more in float16."""
@@ -222,12 +221,18 @@ FLOAT_RULES = (
 )  # fmt: skip
 
 
+def by_palette(name: str, qtype: QType, os: int) -> tuple[OpRule, ...]:
+    """Weights by palettes: for groups of channels from iOS 18 on where they are whole, else one in all."""
+    one = Weight((QSpec(qtype, PerTensor(), scale="half"),))
+    tables = weights(name, one, name, PALETTE_SOURCE, worth_four)
+    if os < 18:
+        return tables
+    several = Weight((QSpec(qtype, PerGroup(0, GROUP), scale="half"),))
+    return (*weights(f"{name}-groups", several, name, PALETTE_SOURCE, worth_four, in_groups), *tables)
+
+
 def schemes(os: int) -> dict[str, tuple[OpRule, ...]]:
     """The rules of each precision; those that an OS or unit refuses stand here, too (`variants`)."""
-    tables = weights("palette", P4, "w4-palette", PALETTE_SOURCE, worth_four)
-    if os >= 18:
-        grouped = weights("palette-groups", P4_GROUPS, "w4-palette", PALETTE_SOURCE, worth_four, in_groups)
-        tables = (*grouped, *tables)
     blocks = [
         rule
         for rule in weights("block", W4, "w4-block", BLOCK_SOURCE, worth_four, divisible)
@@ -238,10 +243,15 @@ def schemes(os: int) -> dict[str, tuple[OpRule, ...]]:
         "fp32": (),
         "w8": W8_RULES,
         "w8a8": (*CONVOLUTIONS, *MATRICES, *FOLLOWERS, *REMAINDER),
-        "w4-palette": (*tables, *W8_RULES),
+        "w4-palette": (*by_palette("w4-palette", PALETTE4, os), *W8_RULES),
+        "w6-palette": (*by_palette("w6-palette", PALETTE6, os), *W8_RULES),
         "w4-block": (*blocks, *W8_RULES),
         "mixed": (*CONVOLUTIONS, *FOLLOWERS, *W8_RULES),
     }
+
+
+RELIEF = {"w8a8": ("w8",), "w4-palette": ("w6-palette", "w8"), "w6-palette": ("w8",), "w4-block": ("w8",)}
+"""What groups may be in that a precision asked for by name harms too much."""
 
 
 def spec(os: int) -> TargetSpec:
@@ -260,7 +270,7 @@ def spec(os: int) -> TargetSpec:
         lacks=LOOPS,
         concat_ratio=math.inf,
         beside=MappingProxyType({precision: found[precision] for precision in ("w8a8", "w8")}),
-        relief=MappingProxyType(dict.fromkeys(("w8a8", "w4-palette", "w4-block"), ("w8",))),
+        relief=MappingProxyType(RELIEF),
     )
 
 

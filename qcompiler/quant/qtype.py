@@ -56,11 +56,12 @@ FP16 = QType("fp16", "float", 16, -65504, 65504, 10)
 BF16 = QType("bf16", "float", 16, -3.3895313892515355e38, 3.3895313892515355e38, 16)
 NF4 = QType("nf4", "codebook", 4, -1, 1)
 PALETTE4 = QType("palette4", "codebook", 4, 0, 15, 21)
+PALETTE6 = QType("palette6", "codebook", 6, 0, 63, 2)
 
 QTYPES: dict[str, QType] = {
     t.name: t
     for t in (
         INT2, UINT2, INT4, UINT4, INT8, UINT8, INT16, UINT16, INT32, FP8_E4M3, FP8_E5M2, FP4_E2M1, FP16, BF16, NF4,
-        PALETTE4,
+        PALETTE4, PALETTE6,
     )
 }  # fmt: skip

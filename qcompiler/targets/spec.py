@@ -159,7 +159,8 @@ class TargetSpec:
             the search chooses one of them, or float, for every group of nodes. Empty where there is no choice. A node
             that the first table itself gives another of them stays there: somebody wished it so.
         float_beside: it also computes float, so that groups may be left so.
-        relief: for a precision asked for by name, the wider ones of `beside` that groups which it harms may have.
+        relief: for a precision asked for by name, the wider ones that groups which it harms may have, with the rules
+            of `beside` or their own.
     """
 
     name: str
@@ -194,7 +195,9 @@ class TargetSpec:
 
     def rules(self, precision: Precision, assigned: Precision | None = None) -> tuple[OpRule, ...]:
         """The rules of a precision, or of another one that a node was assigned."""
-        return self.schemes[precision] if assigned in (None, precision) else self.beside[assigned]
+        if assigned is None or assigned == precision:
+            return self.schemes[precision]
+        return self.beside[assigned] if assigned in self.beside else self.schemes[assigned]
 
     def variant(self, name: str) -> str:
         """The variant of that name, the default where it is empty.

@@ -65,6 +65,7 @@ class Palette:
 
 
 Stored = Linear | Palette
+PALETTE_BITS = frozenset({1, 2, 4, 6, 8})
 
 
 def weight(s: Scope, port: int, perm: Sequence[int] | None = None) -> Var:
@@ -121,11 +122,14 @@ def palette_of(node: ir.Node) -> Palette | None:
         source = inner.inputs[0] if inner.inputs else None
     if source is None or source.op != "Cast" or not isinstance(source.inputs[0], ir.Constant):
         return None
-    bits = {"uint4": 4, "uint8": 8}.get(str(source.inputs[0].dtype))
-    if bits is None:
+    if str(source.inputs[0].dtype) not in ("uint4", "uint8"):
+        return None
+    groups = 1 if offsets is None else len(np.unique(offsets))
+    table = np.asarray(ir.array(node.inputs[0]), np.float32).reshape(groups, -1)
+    bits = table.shape[1].bit_length() - 1
+    if bits not in PALETTE_BITS or table.shape[1] != 2**bits:
         return None
     codes = ir.array(source.inputs[0]).astype(np.uint8)
-    table = np.asarray(ir.array(node.inputs[0]), np.float32).reshape(-1, 2**bits)
     axis = 0 if offsets is None else int(np.argmax(offsets.shape))
     return Palette(codes, table, axis, bits)
 

@@ -60,6 +60,8 @@ PRECISIONS = [
     ("coreml:ios18", "w8a8", {"constexpr_blockwise_shift_scale", "quantize", "dequantize"}),
     ("coreml:ios17", "w4-palette", {"constexpr_lut_to_dense"}),
     ("coreml:ios18", "w4-palette", {"constexpr_lut_to_dense"}),
+    ("coreml:ios16", "w6-palette", {"constexpr_lut_to_dense"}),
+    ("coreml:ios18", "w6-palette", {"constexpr_lut_to_dense"}),
     ("coreml:ios18-gpu", "w4-block", {"constexpr_blockwise_shift_scale"}),
     ("coreml:ios18", "mixed", {"quantize", "constexpr_blockwise_shift_scale"}),
 ]
@@ -97,6 +99,22 @@ def test_four_bits_follow_the_inputs_where_there_is_data(
         }
     else:
         assert found == {"with": {"w3": "gptq"}, "without": {"w3": "hqq"}}
+
+
+def test_what_four_bits_harm_too_much_gets_wider_palettes_or_eight_bits(file: Path, data: Path, tmp_path: Path) -> None:
+    whole = compile(file, "coreml", data, recipe=Recipe(precision="w4-palette", bench_seconds=0))
+    assert {plan.precision for plan in whole.plan.nodes.values()} >= {"w4-palette"}
+    reached = float(whole.report.accuracy.output_sqnr_db["y"] or 0)
+    asked = Recipe(precision="w4-palette", bench_seconds=0, sqnr_floor=reached + 3)
+    mixed = compile(file, "coreml", data, output=tmp_path / "out", recipe=asked)
+    assert mixed.exit_status == 0 and mixed.report.target["shipped"] == "w4-palette"
+    other = {
+        name: plan for name, plan in mixed.plan.nodes.items() if plan.precision != whole.plan.nodes[name].precision
+    }
+    assert other and {plan.precision for plan in other.values()} <= {"w6-palette", "w8"}
+    assert all("in place of w4-palette" in plan.reason for plan in other.values())
+    strict = Recipe(precision="w4-palette", bench_seconds=0, sqnr_floor=reached + 3, preset="fast")
+    assert compile(file, "coreml", data, recipe=strict).exit_status == 3
 
 
 def converted(file: Path, folder: Path) -> Path:
