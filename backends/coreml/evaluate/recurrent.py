@@ -22,7 +22,7 @@ def lstm(
     peephole: Any = None, weight_ih_back: Any = None, weight_hh_back: Any = None, bias_back: Any = None,
     peephole_back: Any = None, clip: Any = None,
 ) -> list[Array]:  # fmt: skip
-    """Sequence, last hidden state, last cell state."""
+    """Sequence, last hidden state, last cell state; "reverse" gives its sequence in the order in which it was made."""
     f, g, h = (ACTIVATIONS[name] for name in (recurrent_activation, cell_activation, activation))
     hidden = weight_hh.shape[1]
     passes = [(weight_ih, weight_hh, bias, peephole, direction == "reverse")]
@@ -47,7 +47,7 @@ def lstm(
                 out = np.clip(out, -clip, clip)
             state = f(out) * h(cell)
             made[t] = state
-        sequences.append(np.stack(made))
+        sequences.append(np.stack(made[::-1] if direction == "reverse" else made))
         last_h.append(state)
         last_c.append(cell)
     y = np.concatenate(sequences, axis=2)

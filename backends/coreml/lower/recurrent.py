@@ -79,7 +79,7 @@ def activations(s: Scope, default: list[str], count: int) -> list[str]:
     return names[: len(default)]
 
 
-@lowers("LSTM", to="lstm", limits="layout 1, lengths by sequence, input_forget, activations with parameters")
+@lowers("LSTM", to="lstm, reverse", limits="layout 1, lengths by sequence, input_forget, activations with parameters")
 def lstm(s: Scope) -> Any:
     """One operator for one or both directions."""
     directions, length, batch = check(s, "input_forget")
@@ -104,6 +104,8 @@ def lstm(s: Scope) -> Any:
         direction=direction, output_sequence=True, recurrent_activation=f, cell_activation=g, activation=h,
         clip=None if clip is None else np.float32(clip), **given,
     )  # fmt: skip
+    if direction == "reverse":  # MIL gives the steps as they were made, the last of the sequence first
+        y = s.op("reverse", x=y, axes=[0])
     return outputs(s, y, [last, cell], length, batch, count, hidden)
 
 
