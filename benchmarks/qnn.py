@@ -5,7 +5,8 @@
 
 Of each model with fixed shapes (`SHAPES`): partitions, float16 islands, bytes of the binary, SQNR of the emulator
 against the QDQ model and against float (the worst output), and of the QDQ model against float, on `--emulate` samples
-of the evaluation part. Metric: of the emulated model on the first `--accuracy` samples for the classifiers in `SMALL`
+of the evaluation part. A precision is taken as it is: no limit is set, so that the search leaves nothing in float16;
+`mixed` is searched. Metric: of the emulated model on the first `--accuracy` samples for the classifiers in `SMALL`
 (beside float and QDQ on the same samples), of the QDQ model on the whole evaluation part for the others. The helper is
 `get_qnn_qdq_config` behind `qnn_preprocess_model`, activations uint8 or uint16: with its defaults (uint8 weights by
 tensor), and "signed" with what suits the chip best: symmetric int8 weights by channel, scales of norms in uint8.
@@ -19,7 +20,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def ours(name: str, precision: str, soc: str, folder: Path) -> Path:
     """Our QDQ model."""
     shapes = SHAPES.get(name, {"N": "1"})
     recipe = Recipe(precision=precision, shapes=shapes, options={"emulate": 0})
+    if precision != "mixed":
+        recipe = replace(recipe, sqnr_floor=-100.0, max_drop=None)
     entry = zoo_data.load().MODELS[name]
     compiler.compile(entry.path, f"qnn:{soc}", feeds(name, CALIBRATION, "calibration"), output=folder, recipe=recipe)
     return folder / "model.qdq.onnx"

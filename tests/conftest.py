@@ -8,7 +8,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# how long an example takes says something of the machine only
+settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 # no test depends on what an earlier run measured on this machine, or leaves measurements behind
 os.environ["QCOMPILER_CACHE"] = ""
 
