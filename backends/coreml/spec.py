@@ -266,6 +266,7 @@ def spec(os: int) -> TargetSpec:
         float_rules=FLOAT_RULES,
         shapes="bounded",
         needs_data=frozenset({"w8a8", "mixed"}),
+        by_name=frozenset(name for name in found if name.startswith(("w4", "w6"))),
         recasts=frozenset(found),
         lacks=LOOPS,
         concat_ratio=math.inf,
