@@ -29,6 +29,8 @@ from qcompiler.pipeline import Pipeline
 
 TOLERANCE = {"float16": 4e-3, "float32": 2e-5, "float64": 2e-5}
 """Relative to the largest value."""
+FOUR_DIGITS = frozenset({"test_averagepool_2d_ceil_last_window_starts_on_pad"})
+"""Tests whose expected values are written down to four digits."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ def run(case: Any, folder: Path, os: int = 18, half: bool = False) -> Outcome:
         except (QCompilerError, ValueError, TypeError) as error:
             return Outcome(case.name, op, "failed", f"{type(error).__name__}: {error}")
         names = [info.name for info in case.model.graph.output]
+        rtol = case.rtol if case.rtol > 1e-3 or case.name in FOUR_DIGITS else 0.0
         wrong = next(
-            filter(None, (difference(w, got[n], case.rtol) for n, w in zip(names, outputs, strict=True) if n in got)),
+            filter(None, (difference(w, got[n], rtol) for n, w in zip(names, outputs, strict=True) if n in got)),
             "",
         )  # fmt: skip
         return Outcome(case.name, op, "failed" if wrong else "passed", wrong or how)
@@ -125,7 +128,7 @@ def difference(wanted: Any, got: Any, rtol: float = 0.0) -> str:
             if np.array_equal(a.astype(np.int64), b.astype(np.int64))
             else f"{a.reshape(-1)[:4]} became {b.reshape(-1)[:4]}"
         )
-    rtol = max(rtol if rtol > 1e-3 else 0.0, TOLERANCE[str(a.dtype)])
+    rtol = max(rtol, TOLERANCE[str(a.dtype)])
     scale = float(np.max(np.abs(a, where=np.isfinite(a), out=np.zeros_like(a)), initial=0))
     same = np.allclose(b.astype(np.float64), a.astype(np.float64), rtol=rtol, atol=rtol * scale, equal_nan=True)
     return "" if same else f"{a.reshape(-1)[:4]} became {b.reshape(-1)[:4]}"
