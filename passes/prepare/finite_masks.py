@@ -1,6 +1,7 @@
 """Masks of Softmax: -infinity -> a finite number that is out of sight just the same.
 
-    Softmax(s + m), m in {0, -inf}    ->    the same with m in {0, -1e30}
+    Softmax(s + m), m in {0, -inf}                  ->    the same with m in {0, -1e30}
+    Softmax(s + m + n), m and n in {0, -3.4e38}     ->    the same, since both together are -infinity
 
 s - 1e30 is -1e30 for every score s, and exp(-1e30 - max) is 0 as exp(-inf) is, so no row changes that has a score in
 sight. A row of nothing but infinities, which is NaN, becomes uniform. No grid holds infinity: without this a value that
@@ -69,16 +70,19 @@ def _wide_enough(dtype: np.dtype[Any]) -> bool:
 
 
 def infinite(values: npt.NDArray[Any]) -> bool:
-    """Whether floats hold -infinity, and neither +infinity nor NaN."""
+    """Whether floats hold -infinity, or what is beyond its stand-in, and neither +infinity nor NaN."""
     if not _wide_enough(values.dtype) or not values.size:
         return False
-    return bool(np.isneginf(values.min())) and bool(values.max() < np.inf)
+    return bool(values.min() < _floor(values)) and bool(values.max() < np.inf)
 
 
 def finite(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The same with far numbers in place of -infinity."""
-    far = FAR_HALF if values.dtype == np.float16 else FAR
-    return np.where(np.isinf(values), np.asarray(-far, values.dtype), values)
+    return np.maximum(values, _floor(values))
+
+
+def _floor(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(-FAR_HALF if values.dtype == np.float16 else -FAR, values.dtype)
 
 
 def reached(edit: ir.Editor, uses: Iterable[ir.Use]) -> list[ir.Tensor] | None:

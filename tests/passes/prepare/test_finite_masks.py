@@ -72,3 +72,17 @@ def test_other_uses_of_the_constant_keep_infinity() -> None:
 def test_infinity_on_both_sides_stays() -> None:
     _, records = transform(parse(ADDED, {"m": np.where(MASK < 0, MASK, np.float32(INF))}), FiniteMasks())
     assert records[0].changes == 0
+
+
+def test_two_masks_together_stay_finite() -> None:
+    least = np.float32(np.finfo(np.float32).min)
+    text = "g (float[2, 4, 4] x) => (float[2, 4, 4] y) { both = Add(m, n) s = Add(x, both) y = Softmax(s) }"
+    padding = np.zeros((4, 4), np.float32)
+    padding[:, 3] = least
+    before = parse(text, {"m": np.where(MASK < 0, least, np.float32(0)), "n": padding})
+    after, records = transform(before, FiniteMasks())
+    assert records[0].changes == 2
+    assert all(values.min() >= np.float32(-1e30) for values in constants(after))
+    assert_same_numbers(before, after, rtol=0, atol=0)
+    _, records = transform(after, FiniteMasks())
+    assert records[0].changes == 0
