@@ -78,7 +78,8 @@ def infinite(values: npt.NDArray[Any]) -> bool:
 
 def finite(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The same with far numbers in place of -infinity."""
-    return np.maximum(values, _floor(values))
+    floor = _floor(values)
+    return np.where(values < floor, floor, values)
 
 
 def _floor(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
