@@ -11,7 +11,6 @@ from qcompiler.analysis import SessionConfig
 from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
-from qcompiler.backends.onnxruntime.cache import KINDS, QuantizeCache, Stored, observed, store
 from qcompiler.backends.onnxruntime.condition import condition
 from qcompiler.backends.onnxruntime.experts import UseQMoE
 from qcompiler.backends.onnxruntime.gate import Feed, gate, loaded
@@ -25,6 +24,7 @@ from qcompiler.backends.onnxruntime.spread_norm import SpreadNorm
 from qcompiler.backends.onnxruntime.variants import VARIANTS
 from qcompiler.backends.onnxruntime.weight_rules import Blocks
 from qcompiler.errors import UsageError
+from qcompiler.passes.lower.cache import KINDS, QuantizeCache, Stored, observed, store
 from qcompiler.passes.plan.eligible import KEPT
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.passes.plan.stretched import Statistics

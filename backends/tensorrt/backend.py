@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompiler import ir
 from qcompiler.backends.base import Host, Job, Untimed
@@ -15,10 +15,13 @@ from qcompiler.backends.tensorrt.legal import Legalise
 from qcompiler.backends.tensorrt.put import check_names, parsed
 from qcompiler.backends.tensorrt.simulate import simulated
 from qcompiler.backends.tensorrt.soften_masks import SoftenMasks
-from qcompiler.backends.tensorrt.spec import schemes, spec
+from qcompiler.backends.tensorrt.spec import NO_CACHE, schemes, spec
 from qcompiler.backends.tensorrt.to_half import ToHalf
 from qcompiler.backends.tensorrt.variants import GPUS
+from qcompiler.errors import UsageError
+from qcompiler.passes.lower.cache import QuantizeCache, Stored, observed, store
 from qcompiler.passes.plan.encode import Ranges
+from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import Precision, QuantPlan
 from qcompiler.targets import TargetSpec
@@ -37,6 +40,7 @@ class TensorRT(Untimed):
         allow_float: names of nodes that may compute in float though they were planned in fewer bits.
         allow_fallback: any node may.
         put: nodes that have a precision of their own in `mixed`, "PATTERN=PRECISION" each.
+        kv_cache: how a cache of keys and values is stored, int8, empty for float (see `passes.lower.cache`).
     """
 
     variant: str = "sm89"
@@ -44,8 +48,13 @@ class TensorRT(Untimed):
     allow_float: tuple[str, ...] = ()
     allow_fallback: bool = False
     put: tuple[str, ...] = ()
+    kv_cache: str = ""
 
     def __post_init__(self) -> None:
+        if self.kv_cache not in ("", "int8"):
+            why = NO_CACHE.get(self.kv_cache)
+            said = f"no cache is stored as {self.kv_cache}{': ' if why else ''}{why or ''}"
+            raise UsageError(said, where="--kv-cache", hint="known: int8")
         for name in ("allow_float", "put"):  # a recipe gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         parsed(self.put, schemes(GPUS[self.variant]))
@@ -53,7 +62,8 @@ class TensorRT(Untimed):
     @property
     def spec(self) -> TargetSpec:
         """The table of the variant."""
-        return spec(self.variant, self.put)
+        table = spec(self.variant, self.put)
+        return replace(table, observes=observed) if self.kv_cache else table
 
     @property
     def host(self) -> Host:
@@ -84,8 +94,9 @@ class TensorRT(Untimed):
         legal = Legalise(GPUS[self.variant])
         if precision == "float":
             return (legal,)
-        masks = SoftenMasks()
-        return (legal, masks, ToHalf(precision == "bf16", stats, masks.values))
+        masks, known = SoftenMasks(), stats if isinstance(stats, Statistics) else None
+        cache = (QuantizeCache(self.kv_cache, known),) if self.kv_cache else ()
+        return (legal, masks, ToHalf(precision == "bf16", stats, masks.values), *cache)
 
     def simulate(self, model: ir.Model) -> ir.Model:
         """See `simulate`."""
@@ -93,7 +104,9 @@ class TensorRT(Untimed):
 
     def build(self, job: Job) -> Conformance:
         """See `gate`."""
-        return gate(self, job)
+        shipped, notes = store(job.model, self.kv_cache) if self.kv_cache else Stored(job.model)
+        seen = gate(self, replace(job, model=shipped))
+        return replace(seen, notes=(*seen.notes, *notes))
 
 
 def backend(variant: str = "") -> TensorRT:

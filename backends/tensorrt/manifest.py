@@ -15,6 +15,7 @@ from qcompiler._version import __version__
 from qcompiler.backends.base import Job
 from qcompiler.backends.tensorrt.keep_single import is_single
 from qcompiler.backends.tensorrt.profile import Bounds
+from qcompiler.passes.lower.cache import token_bytes
 
 if TYPE_CHECKING:
     from qcompiler.backends.tensorrt.backend import TensorRT
@@ -51,6 +52,8 @@ def manifest(job: Job, backend: TensorRT, bounds: Mapping[str, Bounds], golden: 
         "types": {name: {"min_sm": sm, "min_tensorrt": version} for name, (sm, version) in used.items()},
         "min_sm": max((sm for sm, _ in used.values()), default=75),
         "min_tensorrt": ".".join(map(str, max(versions, default=(10, 0)))),
+        "caches": caches(model),
+        "cache_bytes_per_token": token_bytes(model),
         "inputs": {t.name: {**described(t), "profile": bounds.get(t.name)} for t in model.inputs},
         "outputs": {t.name: described(t) for t in model.outputs},
         "scales": {
@@ -82,6 +85,16 @@ def types(model: ir.Model) -> Iterator[int]:
                 if tensor.name and tensor.dtype is not None:
                     found.add(int(helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))))
     return iter(found & NEEDS.keys())
+
+
+def caches(model: ir.Model) -> dict[str, dict[str, str]]:
+    """Caches that come and go in codes: their type, and the input that holds the scales of their tokens."""
+    names = {tensor.name for tensor in model.inputs}
+    return {
+        tensor.name: {"type": str(np.dtype(tensor.dtype)), "scale": scale}
+        for tensor in model.inputs
+        if (scale := f"{tensor.name}_scale") in names
+    }
 
 
 def plan_of(job: Job, node: str) -> str:

@@ -48,11 +48,16 @@ def text(value: object) -> str:
 
 # ---- golden
 def golden_feed(job: Job, bounds: Mapping[str, Bounds]) -> Arrays:
-    """The first sample; without data ones of the usual shape, which say whether an engine runs, not how well."""
-    if job.samples is not None:
-        return {name: np.asarray(value) for name, value in next(iter(job.samples)).feed.items()}
+    """The first sample; without data ones of the usual shape, which say whether an engine runs, not how well.
+
+    So are caches in codes, of which samples know nothing.
+    """
     found: Arrays = {}
-    for tensor in job.model.inputs:
+    if job.samples is not None:
+        types = {tensor.name: tensor.dtype for tensor in job.model.inputs}
+        given = {name: np.asarray(value) for name, value in next(iter(job.samples)).feed.items()}
+        found = {name: value for name, value in given.items() if types.get(name) == value.dtype}
+    for tensor in [tensor for tensor in job.model.inputs if tensor.name not in found]:
         shape = bounds[tensor.name][1] if tensor.name in bounds else tuple(tensor.shape or ())
         found[tensor.name] = np.ones(shape, np.float32 if tensor.dtype is None else tensor.dtype)
     return found

@@ -11,10 +11,10 @@ import pytest
 
 from models.decoder import Sizes, write
 from qcompiler import Recipe, compile, ir
-from qcompiler.backends.onnxruntime.cache import KINDS, QuantizeCache, observed, store
-from qcompiler.backends.onnxruntime.cache_codes import numbers
 from qcompiler.errors import UsageError
 from qcompiler.numerics.observers import ChannelRange
+from qcompiler.passes.lower.cache import KINDS, QuantizeCache, observed, store
+from qcompiler.passes.lower.cache_codes import numbers
 from qcompiler.passes.prepare.infer_shapes import InferShapes
 from qcompiler.passes.prepare.name_everything import NameEverything
 from qcompiler.pipeline import Pipeline
@@ -137,7 +137,9 @@ def spoken(path: Path) -> np.ndarray:
     """Scores behind a prompt and four steps of one token, with whatever the caches hold."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     tokens = np.load(DOCS / "evaluation.npz")["input_ids"][:1, :12]
-    types = {"tensor(float)": np.float32, "tensor(int8)": np.int8, "tensor(uint8)": np.uint8}
+    types = {
+        "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8, "tensor(uint8)": np.uint8,
+    }  # fmt: skip
     feed = {t.name: np.zeros((1, 2, 0, t.shape[3]), types[t.type]) for t in session.get_inputs() if "past" in t.name}
     names = [t.name for t in session.get_outputs()]
     for part in (tokens[:, :8], *(tokens[:, i : i + 1] for i in range(8, 12))):
@@ -194,7 +196,6 @@ def test_where_it_cannot_be_it_says_so(tmp_path: Path) -> None:
     for target, why in (
         ("qnn", "leaves such nodes to the CPU"),
         ("coreml", "float16 alone"),
-        ("tensorrt", "fails on int4"),
     ):
         with pytest.raises(UsageError, match=f"no such option: .*{why}"):
             compile(model, target, recipe=Recipe(options={"kv_cache": "int8"}))

@@ -9,7 +9,8 @@
 
 Tokens are stored once and never rounded again, so what a step reads is what the steps before it wrote. `QuantizeCache`
 puts the value in place of new and leaves inputs and outputs in float, which computes the same: so is it judged. `store`
-then changes the inputs and outputs of what ships.
+then changes the inputs and outputs of what ships. Where the graph is in float16 between inputs and outputs in float32,
+its Casts fall away with them.
 
 c is 1 for values; for keys, some of whose channels are large whatever the token (Liu et al., "KIVI", 2024), it is the
 largest of each head and channel in the calibration samples, where there are any. Such scales alone, fixed for all
@@ -21,13 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.backends.onnxruntime.cache_attention import AXES, PRESENT, keeps, quantize_inside, store_inside
-from qcompiler.backends.onnxruntime.cache_codes import TOPS, Codes
+from qcompiler.passes.lower.cache_attention import AXES, PRESENT, keeps, quantize_inside, store_inside
+from qcompiler.passes.lower.cache_codes import TOPS, Codes
 from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import GraphPass, PassRecord
@@ -74,31 +75,32 @@ class QuantizeCache(GraphPass):
 
     def _round(self, model: ir.Model, edit: ir.Editor, past: ir.Variable, node: ir.Node) -> str | None:
         why = _joins(edit, past, node)
-        codes = _codes(edit, self.kind, past, node)
+        codes = None if why is not None else _codes(edit, self.kind, past, node)
         if why is None and codes is None:
             why = f"{past.name!r} has rows of no known even length, which int4 needs"
         if why is None and model.opset < LEAST_OPSET:
             why = f"the model has opset {model.opset}, and a cache in {self.kind} needs {LEAST_OPSET}"
         if why is not None or codes is None:
             return why
-        new, factor = node.inputs[1], self._factor(past, node.outputs[0])
+        new, factor = node.inputs[1], self._factor(past, _end(edit, node.outputs[0]))
         shape = [*list(past.shape or [])[:2], None]
         if factor is not None:
-            channels = edit.constant(f"{past.name}_channels", factor.astype(past.dtype))
+            channels = edit.constant(f"{past.name}_channels", factor.astype(codes.dtype))
             new = edit.add("Div", [new, channels], name=f"{past.name}_even", before=node).outputs[0]
         scale = codes.scale(new)
         edit.rename(scale, f"{past.name}_scales")
-        edit.retype(scale, past.dtype, [*shape, 1])
+        edit.retype(scale, codes.dtype, [*shape, 1])
         stored = edit.variable(f"{past.name}_codes", codes.stored, [*shape, codes.places])
         codes.encode(new, scale, stored)
         value = codes.decode(stored, scale)
         if factor is not None:
             value = edit.add("Mul", [value, channels], name=f"{past.name}_uneven", before=node).outputs[0]
+        edit.retype(value, codes.dtype, node.inputs[1].shape)
         edit.set_input(node, 1, value)
         return None
 
-    def _factor(self, past: ir.Variable, present: ir.Variable) -> np.ndarray | None:
-        if self.stats is None or "key" not in past.name or past.shape is None:
+    def _factor(self, past: ir.Variable, present: ir.Tensor | None) -> np.ndarray | None:
+        if self.stats is None or present is None or "key" not in past.name or past.shape is None:
             return None
         ends, heads, width = self.stats.channel_range(present.name, AXES), past.shape[1], past.shape[3]
         if ends is None or not isinstance(heads, int) or ends.absmax.size != heads * width or not ends.absmax.all():
@@ -125,20 +127,42 @@ def _reader(edit: ir.Editor, past: ir.Variable) -> ir.Node | str:
     """The node that reads a cache, or why it cannot be stored otherwise."""
     if past.dtype not in (np.float32, np.float16) or past.shape is None or len(past.shape) != RANK:
         return f"{past.name!r} is no float tensor of rank {RANK}"
-    readers = [use.node for use in edit.uses(past) if use.node is None or use.node.op != "Shape"]
-    node = readers[0] if len(readers) == 1 else None
+    node, readers = _only(edit, past)
+    if node is not None and node.op == "Cast":
+        node, readers = _only(edit, node.outputs[0])
     if node is None or not (node.op == "Concat" or keeps(node, past)):
         ops = ", ".join(sorted({"an output" if reader is None else reader.op for reader in readers}))
         return f"{past.name!r} is read by {ops}, not by Concat or GroupQueryAttention alone"
     return node
 
 
+def _only(edit: ir.Editor, tensor: ir.Tensor) -> tuple[ir.Node | None, list[ir.Node | None]]:
+    """The node that alone reads a value, and all that do."""
+    readers = [use.node for use in edit.uses(tensor) if use.node is None or use.node.op != "Shape"]
+    return (readers[0] if len(readers) == 1 else None), readers
+
+
+def _cast(past: ir.Variable, node: ir.Node) -> ir.Node | None:
+    """The Cast between a cache and its Concat."""
+    maker = next(iter(node.inputs[0].inputs), None)
+    return maker if maker is not None and maker.op == "Cast" and maker.inputs[0] is past else None
+
+
+def _end(edit: ir.Editor, present: ir.Tensor) -> ir.Tensor | None:
+    """The output of the model that a Concat makes, itself or by a Cast."""
+    casts = [use.node.outputs[0] for use in edit.uses(present) if use.node is not None and use.node.op == "Cast"]
+    return next((tensor for tensor in (present, *casts) if edit.is_output(tensor)), None)
+
+
 def _joins(edit: ir.Editor, past: ir.Variable, node: ir.Node) -> str | None:
     """Why a Concat is not one that adds tokens to a cache."""
-    if len(node.inputs) != 2 or node.inputs[0] is not past or not edit.is_output(node.outputs[0]):
+    first = len(node.inputs) == 2 and (node.inputs[0] is past or _cast(past, node) is not None)
+    if not first or _end(edit, node.outputs[0]) is None:
         return f"Concat {node.name!r} does not add to {past.name!r} and give it back"
     if int(node.attrs["axis"]) not in (2, -2):
         return f"Concat {node.name!r} does not add tokens along axis 2"
+    if node.inputs[1].dtype not in (np.float32, np.float16):
+        return f"Concat {node.name!r} joins {node.inputs[1].dtype}, not float32 or float16"
     return None
 
 
@@ -146,7 +170,9 @@ def _codes(edit: ir.Editor, kind: str, past: ir.Variable, node: ir.Node) -> Code
     width = (past.shape or [None])[-1]
     if kind == "int4" and (not isinstance(width, int) or width % 2):
         return None
-    return Codes(edit, kind, width if isinstance(width, int) else 0, np.dtype(past.dtype), past.name, before=node)
+    return Codes(
+        edit, kind, width if isinstance(width, int) else 0, np.dtype(node.inputs[1].dtype), past.name, before=node
+    )
 
 
 class Stored(NamedTuple):
@@ -158,7 +184,7 @@ class Stored(NamedTuple):
 
 def store(model: ir.Model, kind: str) -> Stored:
     """The model with caches in codes at its inputs and outputs; itself where it has none."""
-    before = _token_bytes(model)
+    before = token_bytes(model)
     result = model.copy()
     edit = ir.Editor(result, result.graph)
     inside = store_inside(edit, result)
@@ -172,6 +198,7 @@ def store(model: ir.Model, kind: str) -> Stored:
             continue
         codes = _codes(edit, kind, past, node)
         assert codes is not None
+        _uncast(edit, past, node, codes.dtype)
         _join(edit, past, node, codes, stored, scale, constants.get(f"{past.name}_channels"))
         joined += 1
     if not inside + joined:
@@ -181,7 +208,16 @@ def store(model: ir.Model, kind: str) -> Stored:
     edit.sort()
     said = f"{inside + joined} caches are {kind} at the inputs and outputs"
     said += ", with a scale for each token beside each: NAME and NAME_scale" if joined else ", scales are fixed"
-    return Stored(result, (f"{said}; a token takes {_token_bytes(result)} bytes of cache, in float {before}",))
+    return Stored(result, (f"{said}; a token takes {token_bytes(result)} bytes of cache, in float {before}",))
+
+
+def _uncast(edit: ir.Editor, past: ir.Variable, node: ir.Node, dtype: np.dtype[Any]) -> None:
+    """Has a cache come and go in the type of its Concat."""
+    present, end = node.outputs[0], _end(edit, node.outputs[0])
+    edit.set_input(node, 0, past)
+    edit.retype(past, dtype, past.shape)
+    if end is not None and end is not present:
+        edit.replace_uses(end, present)
 
 
 def _join(
@@ -211,7 +247,7 @@ def _join(
     edit.add_output(parts[1], f"{parts[0].name}_scale")
 
 
-def _token_bytes(model: ir.Model) -> int:
+def token_bytes(model: ir.Model) -> int:
     """Bytes of one token of one text in all caches, scales included."""
     caches = [tensor for tensor in model.inputs if tensor.name.startswith("past") and len(tensor.shape or []) == RANK]
     sizes = [[tensor.shape[1], tensor.shape[3], np.dtype(tensor.dtype).itemsize] for tensor in caches]

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from qcompiler import ir
-from qcompiler.backends.onnxruntime.cache_codes import TOPS, Codes
+from qcompiler.passes.lower.cache_codes import TOPS, Codes
 from qcompiler.passes.plan.stretched import Statistics
 
 OP = "GroupQueryAttention"
