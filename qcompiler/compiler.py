@@ -113,9 +113,10 @@ def _compiled(
 
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
-    start = opened(Path(model), backend, recipe, data, dump)
+    widen = any(known is not None for known in (data, stats, recipe.ranges))
+    start = opened(Path(model), backend, recipe, data, dump, widen=widen)
     frontend, source = start.frontend, start.source
-    others = at_other_shapes(Path(model), backend, recipe)
+    others = at_other_shapes(Path(model), backend, recipe, widen=widen)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     if means.folder is not None:
         means.about(fingerprint(frontend.original), target)

@@ -31,6 +31,7 @@ from qcompiler.passes.prepare import (
 )
 from qcompiler.passes.prepare.qlinear_to_qdq import QlinearToQdq
 from qcompiler.passes.prepare.static_products import StaticProducts
+from qcompiler.passes.prepare.widen_half import WidenHalf
 from qcompiler.pipeline import GraphPass, Instrument, Journey, Pipeline, Span, guarded
 from qcompiler.quant import Encoding, Site
 from qcompiler.rewrite import Rule
@@ -108,6 +109,7 @@ def front(
     original: ir.Model | None = None,
     *,
     rotate: bool = False,
+    widen: bool = False,
 ) -> Frontend:
     """Loads and prepares a model.
 
@@ -118,6 +120,7 @@ def front(
         lacks: operators that the target has no form for.
         original: what the file holds, where it is loaded already.
         rotate: rotate the stream of residuals, where there is one (`RotateResidual`).
+        widen: compute in float32 what is stored in a shorter type (`WidenHalf`).
 
     Raises:
         ModelError: the file is unreadable, invalid or unsafe.
@@ -132,6 +135,8 @@ def front(
         pipeline = Pipeline(instruments=instruments, without=without, until=until)
         model, adopt = loaded.copy(), AdoptQdq()
         prepare(pipeline, model, fixed, unroll=lacks >= LOOPS)
+        if widen and pipeline.graph(model, [WidenHalf()]):
+            pipeline.fixpoint(model, simplify_passes())
         ready, done = model.copy(), len(pipeline.trace.records)
         start, spans = loaded, list[Span]()
         taken: list[GraphPass | Rule] = [QlinearToQdq(), StaticProducts(), EliminateDead(), adopt]

@@ -61,7 +61,15 @@ def check_precision(backend: Backend, recipe: Recipe, *, known: bool) -> None:
         raise UsageError("a contract needs samples to be judged by", where="--max-drop", hint="give --data")
 
 
-def opened(model: Path, backend: Backend, recipe: Recipe, data: Data | None, dump: Path | None = None) -> Opened:
+def opened(
+    model: Path,
+    backend: Backend,
+    recipe: Recipe,
+    data: Data | None,
+    dump: Path | None = None,
+    *,
+    widen: bool = True,
+) -> Opened:
     """Opens model and data.
 
     Args:
@@ -70,6 +78,7 @@ def opened(model: Path, backend: Backend, recipe: Recipe, data: Data | None, dum
         recipe: what else is wished.
         data: calibration samples; None for none.
         dump: folder for the text of the graph after each pass that changed it.
+        widen: compute in float32 what is stored in a shorter type; not wanted where no ranges of values are known.
 
     Raises:
         UsageError: the target must know the sizes of an input, and neither model, recipe nor data say them.
@@ -78,16 +87,17 @@ def opened(model: Path, backend: Backend, recipe: Recipe, data: Data | None, dum
     spec, original, found = backend.spec, ir.load(model), dict[str, str]()
     if spec.shapes != "any":
         found = _agreed(stated_inputs(original, recipe.fixed_shapes), backend, recipe, data)
-    frontend = front(model, {**recipe.fixed_shapes, **found}, dump, spec.lacks, original, rotate=recipe.chosen.rotate)
+    shapes, rotate = {**recipe.fixed_shapes, **found}, recipe.chosen.rotate
+    frontend = front(model, shapes, dump, spec.lacks, original, rotate=rotate, widen=widen)
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
     notes = (f"input {name!r} is fixed to {shape}, the shape of all samples" for name, shape in found.items())
     return Opened(frontend, source, tuple(notes))
 
 
-def at_other_shapes(model: Path, backend: Backend, recipe: Recipe) -> list[Frontend]:
-    """The model prepared for the further sets of shapes; errors as for `front`."""
+def at_other_shapes(model: Path, backend: Backend, recipe: Recipe, *, widen: bool = True) -> list[Frontend]:
+    """The model prepared for the further sets of shapes; `widen` as for `opened`, errors as for `front`."""
     lacks, rotate = backend.spec.lacks, recipe.chosen.rotate
-    return [front(model, shapes, lacks=lacks, rotate=rotate) for shapes in recipe.other_shapes]
+    return [front(model, shapes, lacks=lacks, rotate=rotate, widen=widen) for shapes in recipe.other_shapes]
 
 
 def _agreed(inputs: Sequence[InputInfo], backend: Backend, recipe: Recipe, data: Data | None) -> dict[str, str]:

@@ -139,6 +139,10 @@ class Editor:
         """Lets go of the values of a constant, which lie elsewhere from now on: equal ones, of its type and shape."""
         constant.values = values
 
+    def recast(self, constant: gs.Constant, values: Deferred) -> None:
+        """Gives a constant values of another type; whoever reads it must take that."""
+        constant.values = values
+
     def variable(self, hint: str, dtype: Any = None, shape: Sequence[int | str | None] | None = None) -> gs.Variable:
         """A new tensor of the given type and shape, either of which may be unknown."""
         variable = untyped(self.fresh(hint))

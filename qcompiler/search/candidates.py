@@ -33,6 +33,7 @@ from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.plan.stretched import Statistics, Stretched
 from qcompiler.passes.plan.take_codes import TakeCodes
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
+from qcompiler.passes.prepare.widen_half import stored_short
 from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
 from qcompiler.quant import Encoding, NodePlan, Precision, QuantPlan, Site
 from qcompiler.rewrite import Refusal
@@ -283,13 +284,15 @@ class Drafter:
         return drafter.candidate(draft, known, shipped.method, {**methods, **shipped.methods}, codes).model
 
     def floating(self, original: ir.Model) -> tuple[Candidate, Candidate]:
-        """The prepared model in the target's forms, and the model as given: for where nothing quantized is better."""
+        """The prepared model in the target's forms, and as given: where that is half as large, both are as given."""
+        given = Candidate("float", "as given", original, original, QuantPlan({}, float_nodes(original)))
+        if stored_short(original) and not stored_short(self.prepared):
+            return given, given
         pipeline, model = Pipeline(instruments=self.instruments), self.prepared.copy()
         if not any(node.op == "DequantizeLinear" for node in model.all_nodes()):  # no plan speaks of given Q and DQ
             pipeline.graph(model, self.backend.legalise(QuantPlan(), None, "float"))
         plan = QuantPlan({}, float_nodes(self.prepared))
-        fused = Candidate("float", "fused", self.prepared, model, plan, pipeline.trace)
-        return fused, Candidate("float", "as given", original, original, QuantPlan({}, float_nodes(original)))
+        return Candidate("float", "fused", self.prepared, model, plan, pipeline.trace), given
 
 
 def float_nodes(model: ir.Model) -> dict[str, NodePlan]:
