@@ -2,10 +2,10 @@
 
     y = f(x; w), all float16        ->        y = half(f(float(x); float(w)))
 
-Every number of float16 or bfloat16 is one of float32, so weights keep their values; what nodes compute is rounded less.
-Rules of quantization speak of float32, and ONNX Runtime's CPU computes most of float16 by way of float32 anyway. A Cast
-to the short type inside such a model becomes one to float32, since it stood there for the type. In a model whose weights
-are float32 a Cast to float16 is meant to change values, and stays.
+Every number of float16 or bfloat16 is one of float32, so weights keep their values; what nodes compute is rounded
+less. Rules of quantization speak of float32, and ONNX Runtime's CPU computes most of float16 by way of float32 anyway.
+A Cast to the short type inside such a model becomes one to float32, since it stood there for the type. In a model whose
+weights are float32 a Cast to float16 is meant to change values, and stays.
 
 A node of a domain that is not known here may take the short type alone: it keeps it, between Casts. A model that holds
 sequences or optionals of a short type stays as it is. Source: ONNX operator standard, type constraints.

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qcompiler import ir
 from qcompiler._version import __version__
 from qcompiler.analysis import SessionConfig, Stats, Timing, speedup
 from qcompiler.backends.base import Backend
 from qcompiler.backends.conformance import Conformance
 from qcompiler.data import Source
 from qcompiler.frontend import Frontend
+from qcompiler.passes.prepare.widen_half import stored_short
 from qcompiler.quant.plan_file import plan_to_json
 from qcompiler.report.build import backend_lines, finite, node_lines, pass_lines, tensor_lines
 from qcompiler.report.columns import plural
@@ -81,6 +83,7 @@ def assemble(
     said += [f"{f.node} was planned in integers and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
     said += [f"{s.node} runs as {s.runs_as}: {s.rule}" for s in conformance.surprises]
     said += conformance.notes
+    said += size_notes(frontend.original, shipped.model)
     config = SessionConfig(threads=threads, entries=backend.host.entries)
     return Report(
         tool={"name": "qcompiler", "version": __version__, "python": platform.python_version()},
@@ -110,6 +113,13 @@ def assemble(
         search=search_facts(evidence),
         language=language_facts(frontend.original, shipped.runs, outcome, judged_on, config),
     )
+
+
+def size_notes(given: ir.Model, made: ir.Model) -> list[str]:
+    """What a reader should know where weights that came in a short type take more space than they did."""
+    before, after = given.weights_bytes(), made.weights_bytes()
+    grown = stored_short(given) and after > before
+    return [f"weights take {after} bytes, more than the {before} of the model as given"] if grown else []
 
 
 def describe(frontend: Frontend) -> dict[str, object]:
