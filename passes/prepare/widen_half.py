@@ -8,7 +8,8 @@ A Cast to the short type inside such a model becomes one to float32, since it st
 weights are float32 a Cast to float16 is meant to change values, and stays.
 
 A node of a domain that is not known here may take the short type alone: it keeps it, between Casts. A model that holds
-sequences or optionals of a short type stays as it is. Source: ONNX operator standard, type constraints.
+sequences or optionals, or an output of which such a node makes, stays as it is.
+Source: ONNX operator standard, type constraints.
 """
 
 from __future__ import annotations
@@ -48,14 +49,16 @@ class WidenHalf(GraphPass):
         editors, ends = list(ir.editors(model)), {id(tensor) for tensor in [*model.inputs, *model.outputs]}
         constants = [constant for constant in model.constants() if _short(constant.dtype)]
         short.update((id(constant), np.dtype(constant.dtype)) for constant in constants)
-        opaque = [(e, n) for e in editors for n in e.graph.nodes if n.domain not in KNOWN]
+        opaque = [(e, n) for e in editors for n in e.graph.nodes if (n.domain or "") not in KNOWN]
+        if any(id(tensor) in ends & short.keys() for _, node in opaque for tensor in node.outputs):
+            return
         asked = [(edit, node, [short.get(id(tensor)) for tensor in node.inputs]) for edit, node in opaque]
         for constant in constants:
             editors[0].recast(constant, _wide(constant))
             record.changes += 1
         for edit in editors:
             for node in edit.graph.nodes:
-                if node.domain in KNOWN:
+                if (node.domain or "") in KNOWN:
                     _widen_attributes(node)
             for tensor in [*edit.graph.inputs, *(output for node in edit.graph.nodes for output in node.outputs)]:
                 if id(tensor) in short and id(tensor) not in ends:
@@ -144,8 +147,6 @@ def _borders(edit: ir.Editor, model: ir.Model, short: dict[int, Any]) -> int:
     inputs = set(map(id, model.inputs))
     for tensor in model.outputs:
         if id(tensor) not in short or id(tensor) in inputs or not tensor.inputs:
-            continue
-        if tensor.inputs[0].domain not in KNOWN:
             continue
         inner = edit.variable(f"{tensor.name}_wide", np.float32, tensor.shape)
         producer = tensor.inputs[0]
