@@ -18,13 +18,14 @@ from qcompiler.cli.show import show, show_json
 def command(model: Path, nodes: bool, shape: tuple[str, ...], as_json: bool) -> None:
     """Say what MODEL is: operators, parameters, inputs and outputs, opsets, metadata, and the quantizable share.
 
-    Nothing is run. The share comes from the table of each target; the work (multiply-accumulates) from the shapes of
-    Conv, ConvTranspose, Gemm, MatMul and recurrent nodes.
+    MODEL is an ONNX file, or a folder that qcompile wrote. Nothing is run. The share comes from the table of each
+    target; the work (multiply-accumulates) from the shapes of Conv, ConvTranspose, Gemm, MatMul and recurrent nodes.
     """
     from qcompiler.report.model_facts import model_facts
     from qcompiler.report.model_text import facts_lines
+    from qcompiler.report.side_by_side import model_file
 
-    facts = model_facts(model, options.make_recipe(None, {"shapes": shape}).shapes)
+    facts = model_facts(model_file(model), options.make_recipe(None, {"shapes": shape}).shapes)
     if as_json:
         show_json(facts)
     else:

@@ -80,7 +80,7 @@ def assemble(
     elif judged_on is source:
         said.append("accuracy was measured on the calibration samples; give --eval for others")
     said += accuracy_notes(outcome, verdicts, contract)
-    said += [f"{f.node} was planned in integers and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
+    said += [f"{f.node} was planned as quantized and runs as {f.runs_as}: {f.rule}" for f in conformance.fallback]
     said += [f"{s.node} runs as {s.runs_as}: {s.rule}" for s in conformance.surprises]
     said += conformance.notes
     said += size_notes(frontend.original, shipped.model)

@@ -27,7 +27,7 @@ def output_lines(answer: Answer) -> list[Line]:
         ]
         found += map(Line, table(rows, right=(0,), indent=2))
     for entry in answer["fallback"]:
-        text = f"{entry.get('node')} was planned in integers and runs as {entry.get('runs_as')}: {entry.get('rule')}"
+        text = f"{entry.get('node')} was planned as quantized and runs as {entry.get('runs_as')}: {entry.get('rule')}"
         found += (Line(line, "bad") for line in wrapped("fell back: ", text))
     if answer["candidates"]:
         found.append(Line("tried:"))

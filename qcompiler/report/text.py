@@ -193,7 +193,7 @@ def _nodes(report: Report, folder: str, shown: int) -> Iterator[Line]:
 def _fallback(report: Report) -> list[str]:
     """Nodes that the backend computes in float although the plan has them in integers."""
     return [
-        f"{entry.get('node')} was planned in integers and runs as {entry.get('runs_as')}: {entry.get('rule')}"
+        f"{entry.get('node')} was planned as quantized and runs as {entry.get('runs_as')}: {entry.get('rule')}"
         for entry in report.backend.get("fallback") or ()
     ]
 

@@ -54,6 +54,15 @@ def test_inspect(run: Run) -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_inspect_of_an_output_folder_is_that_of_the_model_in_it(run: Run) -> None:
+    Path("out").mkdir()
+    Path("out/model.onnx").write_bytes(Path(MODEL).read_bytes())
+    assert run("inspect", "out", "--json").stdout == run("inspect", "out/model.onnx", "--json").stdout
+    Path("out/model.onnx").unlink()
+    result = run("inspect", "out")
+    assert result.exit_code == 2 and "holds no model.onnx" in result.stderr
+
+
 def test_the_names_that_inspect_lists_are_those_that_keep_float_takes(run: Run) -> None:
     facts = json.loads(run("inspect", MODEL, "--json").stdout)
     name = next(node["name"] for node in facts["prepared"] if node["op"] == "Gemm")

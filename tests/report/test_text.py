@@ -132,7 +132,7 @@ def test_units_of_the_metric() -> None:
 
 def test_a_fallback_is_shown_once_and_in_bad_style() -> None:
     entry = {"node": "conv2", "runs_as": "FusedConv", "rule": "its output is not quantized"}
-    note = "conv2 was planned in integers and runs as FusedConv: its output is not quantized"
+    note = "conv2 was planned as quantized and runs as FusedConv: its output is not quantized"
     found = lines(report(backend={**report().backend, "fallback": [entry]}, notes=(note,)))
     assert [line.style for line in found if "FusedConv" in line.text] == ["bad"]
 
