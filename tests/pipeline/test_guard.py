@@ -120,7 +120,7 @@ def test_a_wrong_rewrite_of_a_target_is_taken_back(monkeypatch: pytest.MonkeyPat
 def test_a_pass_that_others_need_cannot_be_taken_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ready = frontend.front(saved(tmp_path))
 
-    def prepared(pipeline: object, model: ir.Model, shapes: object) -> None:
+    def prepared(pipeline: object, model: ir.Model, shapes: object, *, unroll: bool) -> None:
         frontend.Pipeline.graph(pipeline, model, [Wrong(), NeedsAbs()])  # type: ignore[arg-type]
 
     monkeypatch.setattr(frontend, "prepare", prepared)
@@ -161,7 +161,7 @@ def test_models_that_came_quantized_are_checked_on_both_sides_of_that(
     monkeypatch.undo()
     usual = frontend.prepare
 
-    def prepared(pipeline: frontend.Pipeline, model: ir.Model, shapes: object) -> None:
+    def prepared(pipeline: frontend.Pipeline, model: ir.Model, shapes: object, *, unroll: bool) -> None:
         usual(pipeline, model)
         pipeline.graph(model, [Wrong()])
 

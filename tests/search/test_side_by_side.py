@@ -127,7 +127,6 @@ def test_a_chip_without_float_is_offered_none() -> None:
     [
         ("onnxruntime", "int8", "sqnr", 1e-4),
         ("tensorrt:sm120", "nvfp4", None, 0.2),
-        ("coreml", "w4-palette", None, 0.2),
     ],
 )
 def test_a_precision_asked_for_by_name_that_loses_too_much_gets_exceptions(
