@@ -4,7 +4,8 @@
 
 `error` is the relative error (L2) of the worst output, of the saved package in the evaluator beside ONNX Runtime, not
 optimising, on the same graph with Q and DQ: what lowering, float16 and the package add. `metric` is the zoo's, of the
-package in the evaluator, beside the float model on the same samples: of top-1 the first (`--metric`), else all.
+package in the evaluator, beside the float model on the same samples: of top-1 the first (`--metric`), else all. No
+limit is set: a precision is taken as it is, unless that ruins the model.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def measured(name: str, precisions: tuple[str, ...], metric: int, work: Path) ->
         line: dict[str, Any] = {"model": name, "precision": precision}
         start = perf_counter()
         try:
-            recipe = Recipe(precision=precision, shapes=shapes, bench_seconds=0, method="minmax")
+            recipe = Recipe(precision=precision, shapes=shapes, bench_seconds=0, method="minmax", max_drop=None)
             result = compile(entry.path, target, data, output=work / f"{name}-{precision}", recipe=recipe)
         except QCompilerError as error:
             yield {**line, "refused": str(error)[:160]}
