@@ -97,6 +97,7 @@ def _compiled(
     from qcompiler.search.bench_shapes import bench_feeds
     from qcompiler.search.candidates import Drafter
     from qcompiler.search.contest import Contract
+    from qcompiler.search.device_times import times_of
     from qcompiler.search.evaluations import Evaluations
     from qcompiler.search.judge import judge
     from qcompiler.search.judge_again import judged_again, rewritten
@@ -110,6 +111,9 @@ def _compiled(
     where = None if output is None else Path(output)
     if where is not None:
         check_free(where)
+    latency = None if recipe.latency is None else Path(recipe.latency)
+    if latency is not None:
+        times_of(latency)
 
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
@@ -174,7 +178,6 @@ def _compiled(
     verdicts, evidence = judging(candidates, contract=contract), None
     means.keep_best(candidates[verdicts.choice.index].plan)
     if on_evaluation is not None:
-        latency = None if recipe.latency is None else Path(recipe.latency)
         mixer = Mixer(
             attempts, on_evaluation, contract, recipe.sqnr_floor, config, ROUNDS[recipe.preset], feeds[0],
             latency, objective, every=recipe.pareto, wished=wished,

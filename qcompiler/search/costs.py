@@ -9,12 +9,10 @@ What is moved to float is proposed by `placement` and by `solver`, and confirmed
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +22,6 @@ from qcompiler import ir
 from qcompiler.analysis import NodeTime, Runner, SessionConfig, TimingCache, node_times_each
 from qcompiler.analysis.macs import count_macs
 from qcompiler.analysis.observe import observed
-from qcompiler.errors import DataError
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.groups import Group, groups_of, moved_with
 from qcompiler.search.owners import owner_of
@@ -175,39 +172,6 @@ def modelled(
         tuple(moved_with(groups, candidate.planned)),
         f"modelled by a roofline, not measured ({roofline.source})",
         roofline.conversion(),
-    )
-
-
-def from_file(costs: Costs, path: Path) -> Costs:
-    """The costs with times from a device in place of those of this machine.
-
-    The file is JSON: for nodes, or for groups by name, milliseconds by precision, `float` one of them:
-    {"conv1": {"int8": 0.11, "float": 0.24}, ...}. Nodes that it does not name keep the times that they have.
-
-    Raises:
-        DataError: it cannot be read, is of another form, or names no node of the model.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        times = {str(k): {str(p): float(ms) / 1e3 for p, ms in v.items()} for k, v in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        hint = 'write {"NODE": {"int8": 0.11, "float": 0.24}, ...}, milliseconds'
-        raise DataError(f"holds no times: {error}", where=str(path), hint=hint) from error
-    if not all(math.isfinite(s) and s >= 0 for entry in times.values() for s in entry.values()):
-        raise DataError("holds a time that is negative or no number", where=str(path))
-
-    def replaced(group: Group, precision: str, before: Cost) -> Cost:
-        names = [n for n in dict.fromkeys((group.name, *group.prepared)) if precision in times.get(n, {})]
-        return Cost(sum(times[n][precision] for n in names)) if names else before
-
-    known = {name for group in costs.groups for name in (group.name, *group.prepared)}
-    if not known & times.keys():
-        raise DataError("names no quantized node of the model", where=str(path), hint="qcompile sensitivity lists them")
-    return replace(
-        costs,
-        quantized={g.name: replaced(g, g.precision, costs.quantized[g.name]) for g in costs.groups},
-        floating={g.name: replaced(g, FLOAT, costs.floating[g.name]) for g in costs.groups},
-        source=f"measured on a device ({path.name})",
     )
 
 

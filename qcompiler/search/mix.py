@@ -29,7 +29,8 @@ from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.choose import INSISTED
 from qcompiler.search.contest import Contract, contest
-from qcompiler.search.costs import Costs, Unit, from_file, modelled
+from qcompiler.search.costs import Costs, Unit, modelled
+from qcompiler.search.device_times import from_file
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
 from qcompiler.search.judge import Verdicts, judged_of, longest

@@ -189,3 +189,9 @@ def test_an_interrupted_compile_leaves_nothing_behind(tmp_path: Path, number: in
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr) == (status, "", f"qcompile: {word}; nothing unfinished is left\n")
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"slow.py", "started"}
+
+
+def test_a_file_of_times_is_read_before_any_work(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "times.npz").write_bytes(b"PK\x03\x04\xff\xfe")
+    result = run(str(MODEL), *ORT, "--latency", str(tmp_path / "times.npz"))
+    assert result.exit_code == 2 and "holds no times" in result.stderr

@@ -12,7 +12,8 @@ from qcompiler.analysis import SessionConfig, TimingCache
 from qcompiler.backends import get
 from qcompiler.errors import DataError
 from qcompiler.quant import QuantPlan
-from qcompiler.search.costs import Cost, from_file, measured, modelled, unprofitable
+from qcompiler.search.costs import Cost, measured, modelled, unprofitable
+from qcompiler.search.device_times import from_file
 from qcompiler.search.explore import Dial
 from qcompiler.search.objectives import OBJECTIVES, bit_operations, operated, sized
 from qcompiler.targets import Roofline
