@@ -21,6 +21,7 @@ What the provider says on standard error belongs to whoever started the process.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -31,7 +32,10 @@ QUIET, WARNINGS = 3, 2
 
 
 def session(request: dict[str, Any]) -> Any:
-    """A session on the HTP backend alone, or with the CPU behind it, as the entries say."""
+    """A session on the HTP backend alone, or with the CPU behind it, as the entries say.
+
+    The graph in the binary is named after the path of the model, so this is a bare name, whatever the folder.
+    """
     import onnxruntime as ort
     import onnxruntime_qnn as qnn
 
@@ -41,7 +45,9 @@ def session(request: dict[str, Any]) -> Any:
         options.add_session_config_entry(key, value)
     devices = [device for device in ort.get_ep_devices() if device.ep_name == PROVIDER]
     options.add_provider_for_devices(devices, {"backend_path": qnn.get_qnn_htp_path(), **request.get("options", {})})
-    return ort.InferenceSession(str(request["model"]), options)
+    model = Path(request["model"]).resolve()
+    os.chdir(model.parent)
+    return ort.InferenceSession(model.name, options)
 
 
 def assigned(made: Any) -> list[list[str]]:
@@ -100,4 +106,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]).resolve())

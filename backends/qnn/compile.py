@@ -62,14 +62,14 @@ class Settings:
         }
         entries = dict(STRICT if strict else LENIENT)
         if trace is not None:
-            options |= {"enable_framework_op_trace": "1", "framework_op_trace_dir": str(trace)}
+            options |= {"enable_framework_op_trace": "1", "framework_op_trace_dir": str(trace.resolve())}
         if context is not None:
-            entries |= {"ep.context_enable": "1", "ep.context_file_path": str(context)}
+            entries |= {"ep.context_enable": "1", "ep.context_file_path": str(context.resolve())}
             entries |= {"ep.context_embed_mode": "1" if self.embed else "0"}
         if share:
             entries |= {"ep.share_ep_contexts": "1"}
             entries |= {"ep.stop_share_ep_contexts": "1"} if share == "last" else {}
-        return {"task": "compile", "model": str(model), "options": options, "entries": entries}
+        return {"task": "compile", "model": str(model.resolve()), "options": options, "entries": entries}
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,7 +107,8 @@ def emulated(
         tell: told how many are done.
     """
     request = {
-        "model": str(model), "options": {"soc_model": str(soc.number)}, "entries": STRICT, **running(feeds, work),
+        "model": str(model.resolve()), "options": {"soc_model": str(soc.number)}, "entries": STRICT,
+        **running(feeds, work),
     }  # fmt: skip
     stage, outputs = f"emulate {soc.name}", work / "outputs"
     tell(stage, 0, len(feeds))
@@ -122,7 +123,7 @@ def running(feeds: Sequence[Values], work: Path) -> Request:
     outputs.mkdir()
     for i, feed in enumerate(feeds):
         np.savez(inputs / f"{i:06}.npz", allow_pickle=False, **feed)
-    return {"task": "run", "feeds": str(inputs), "outputs": str(outputs)}
+    return {"task": "run", "feeds": str(inputs.resolve()), "outputs": str(outputs.resolve())}
 
 
 def ran(answer: Answer, work: Path) -> Ran:

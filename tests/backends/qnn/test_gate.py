@@ -41,6 +41,18 @@ def test_a_convnet_compiles_whole_and_is_right(tmp_path: Path) -> None:
     assert (tmp_path / "samples/0000/x.raw").stat().st_size == 3 * 8 * 8 * 4
 
 
+def test_the_binary_does_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_qnn()
+    model, folders = convnet(), [Path("here"), tmp_path / "elsewhere" / "deeper"]
+    monkeypatch.chdir(tmp_path)
+    for folder in folders:
+        folder.mkdir(parents=True)
+        assert built(quantized(model, "w8a8"), model, folder).compiled
+    files = ("model_ctx_qnn.bin", "model_ctx.onnx", "qnn_op_trace.json")
+    found = [[next(folder.rglob(name)).read_bytes() for name in files] for folder in folders]
+    assert found[0] == found[1]
+
+
 def test_attention_keeps_16_bits(tmp_path: Path) -> None:
     need_qnn()
     model = attention(norm=False)
