@@ -15,7 +15,7 @@ from qcompiler.backends.coreml.interface import Interface, symbolic, types
 from qcompiler.backends.coreml.lower.graph import lower, placeholder
 from qcompiler.backends.coreml.lower.scope import Program
 from qcompiler.backends.coreml.lower.state import Cache
-from qcompiler.backends.coreml.names import CACHE_LENGTH, STATE
+from qcompiler.backends.coreml.names import CACHE_LENGTH, IMAGE, STATE
 from qcompiler.backends.coreml.states import LENGTH
 from qcompiler.backends.coreml.tools import builder, coremltools, mil, quietly
 from qcompiler.errors import InternalError, ModelError, QCompilerError
@@ -162,6 +162,8 @@ def describe(
     entries = {"com.qcompiler.version": __version__, **program.names.changed(interface)}
     for state in wishes.states:
         entries[STATE + program.names(state.past)] = json.dumps([state.present, state.axis])
+    for name, image in wishes.images.items():
+        entries[IMAGE + program.names(name)] = json.dumps([image.scale, image.bias or [0.0]])
     if length:
         entries[CACHE_LENGTH] = length
     own = {

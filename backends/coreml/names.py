@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass, field
 
 KEY = "onnx.name."
-STATE, CACHE_LENGTH = "onnx.state.", "onnx.cache_length"
-"""Entries of the metadata: what a state stands for, and the input that says how much of those that grow is taken."""
+STATE, CACHE_LENGTH, IMAGE = "onnx.state.", "onnx.cache_length", "onnx.image."
+"""Entries of the metadata: what a state stands for, the input that says how much of those that grow is taken, and what
+makes the values that the model reads of the pixels of an image: scale and biases."""
 RESERVED = frozenset(
     {
         "any", "bool", "program", "func", "tensor", "list", "dict", "tuple", "true", "false", "string", "state", "bf16",

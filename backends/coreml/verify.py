@@ -27,6 +27,7 @@ from qcompiler.analysis.run import is_float
 from qcompiler.analysis.tap import Complete, Shed, Tap
 from qcompiler.backends.coreml.evaluate import Package
 from qcompiler.backends.coreml.lower.scope import MASK
+from qcompiler.backends.coreml.names import IMAGE
 from qcompiler.backends.coreml.overflow import masks
 from qcompiler.data import Sample
 from qcompiler.errors import DataError
@@ -34,6 +35,8 @@ from qcompiler.errors import DataError
 NAMES = "names.json"
 HALF = "_cast_fp16"
 OFF = SessionConfig("off")
+CLOSE = 0.01
+"""Of a pixel: what rounding leaves of a whole number on its way through scale and bias."""
 
 Progress = Callable[[int, "int | None"], None]
 
@@ -104,11 +107,26 @@ def read_names(path: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()}
 
 
+def pixels(package: Package, feed: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """A feed of the ONNX model as the package takes it: x = pixel * scale + bias, solved for the pixels of images.
+
+    What is close to a whole number is one: pixels are, and float16 holds those exactly.
+    """
+    user, found = package.spec.description.metadata.userDefined, dict(feed)
+    for key in [key for key in user if key.startswith(IMAGE)]:
+        name = package.original(key[len(IMAGE) :])
+        scale, bias = json.loads(user[key])
+        exact = (np.asarray(feed[name], np.float64) - np.reshape(bias, (1, -1, 1, 1))) / scale
+        whole = np.rint(exact)
+        found[name] = np.where(np.abs(exact - whole) < CLOSE, whole, exact).astype(np.float32)
+    return found
+
+
 def observed(package: Package, feed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
     """The float values of one run by their names in ONNX; outputs under theirs."""
     found: dict[str, npt.NDArray[Any]] = {}
     inputs = set(package.inputs)
-    for name, value in package.values(feed):
+    for name, value in package.values(pixels(package, feed)):
         if name in inputs:
             continue
         clean = name.removesuffix(HALF)

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from qcompiler import ir
+import qcompiler
+from qcompiler import Recipe, ir
 from qcompiler.backends.base import configured
 from qcompiler.backends.coreml import backend
 from qcompiler.backends.coreml.convert import Settings, convert
@@ -42,6 +43,18 @@ def test_an_image_is_scaled_inside(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 4, 4)).astype(np.float32)
     wanted = pixels.mean(axis=(2, 3)) * 0.5 + np.float32([[-1, -2, -3]])
     np.testing.assert_allclose(package.run({"image": pixels})["scores"], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_a_package_that_takes_pixels_is_verified_on_what_the_model_takes(tmp_path: Path, data: bool) -> None:
+    ir.save(parsed(PICTURE), tmp_path / "m.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 3, 4, 4))
+    samples = [{"image": (x * 0.017 - np.reshape([2.1, 2.0, 1.8], (1, 3, 1, 1))).astype(np.float32)} for x in pixels]
+    recipe = Recipe(precision="fp16", options={"image": ["image:RGB:0.017:-2.1,-2,-1.8"]})
+    found = qcompiler.compile(tmp_path / "m.onnx", "coreml", samples if data else None, recipe=recipe)
+    assert found.exit_status == 0 and not found.report.backend["failures"]
+    (output,) = found.report.backend["evaluated"]["outputs"].values()  # type: ignore[call-overload,index]
+    assert output["sqnr_db"] > 45
 
 
 def test_labels_make_a_classifier(tmp_path: Path) -> None:
