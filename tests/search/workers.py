@@ -60,11 +60,12 @@ def dask_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, list[sub
     """A scheduler and workers, each a process of its own without a nanny; the address, and the workers."""
     contact = folder / "scheduler.json"
     options = ("--scheduler-file", str(contact), "--host", "127.0.0.1", "--port", "0")
-    with processes(folder, "scheduler", 1, *options), more_workers(folder, workers) as started:
+    with processes(folder, "scheduler", 1, *options):
         deadline = time.monotonic() + 60
-        while not contact.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield json.loads(contact.read_text())["address"], started
+        while not (contact.exists() and contact.read_text().rstrip().endswith("}")) and time.monotonic() < deadline:
+            time.sleep(0.05)  # the scheduler writes it bit by bit
+        with more_workers(folder, workers) as started:
+            yield json.loads(contact.read_text())["address"], started
 
 
 @contextmanager
