@@ -111,9 +111,7 @@ def _compiled(
     where = None if output is None else Path(output)
     if where is not None:
         check_free(where)
-    latency = None if recipe.latency is None else Path(recipe.latency)
-    if latency is not None:
-        times_of(latency)
+    latency = None if recipe.latency is None else times_of(Path(recipe.latency))
 
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)

@@ -45,6 +45,8 @@ W8 = Weight((QSpec(INT8, PerAxis(0), symmetric=True, scale="half"),))
 BLOCK, GROUP = 32, 16
 W4 = Weight((QSpec(INT4, PerBlock(0, BLOCK), symmetric=True, scale="half"),))
 
+KV_CACHE = "states hold float16 alone, and inputs hold int8 only from iOS 26 on; --state keeps a cache in float16"
+"""Tried with the compiler."""
 SMALLEST = 6.0e-7
 """A scale below it loses half a bit and more in float16."""
 WORTH = 2048
@@ -58,10 +60,6 @@ CARRIES = frozenset({*FUSED, "Reshape", "Flatten", "Transpose", "Squeeze", "Unsq
 def weight_port(node: ir.Node) -> int:
     """Where the weight stands."""
     return 0 if node.op == "Gather" else 1
-
-
-KV_CACHE = "states hold float16 alone, and inputs hold int8 only from iOS 26 on; --state keeps a cache in float16"
-"""Tried with the compiler."""
 
 
 def fits_half(node: ir.Node) -> str | None:

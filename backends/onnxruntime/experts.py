@@ -27,8 +27,6 @@ from qcompiler.rewrite import Refusal
 
 WEIGHTS, BIASES, NAMES = (2, 4, 6), (3, 5, 7), ("fc1", "fc2", "fc3")
 FIRST_ZERO = 11
-LARGEST = 1 << 31
-"""Bytes of weights up to which all of an expert's are rounded in memory."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class UseQMoE(GraphPass):
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each node replaced is a change."""
         edit = ir.Editor(model, model.graph)
-        large = model.weights_bytes() > LARGEST
+        large = model.is_large
         for node in [node for node in model.nodes if node.op == "MoE" and node.domain == DOMAIN]:
             reason = "the weights are not all held in memory" if large else self._refused(node)
             if reason is not None:

@@ -41,7 +41,7 @@ CARRY = frozenset(
     }
 )  # fmt: skip
 SOURCES = frozenset({"Shape", "Size"})
-LOOPS, LENGTHS = frozenset({"LSTM", "GRU", "RNN"}), 4
+RECURRENT, LENGTHS = frozenset({"LSTM", "GRU", "RNN"}), 4
 """Recurrent operators, and their input that holds the lengths of sequences."""
 
 
@@ -83,7 +83,7 @@ class Single:
             if self.half and is_single(scale) and isinstance(scale, ir.Constant) and not fits_half(ir.array(scale)):
                 return "its scale is no normal float16 number"
             return None
-        if node.op in LOOPS and len(node.inputs) > LENGTHS and node.inputs[LENGTHS].name:
+        if node.op in RECURRENT and len(node.inputs) > LENGTHS and node.inputs[LENGTHS].name:
             return "its sequences have lengths, which TensorRT's parser masks in float32"
         if not self.half:
             return "TensorRT has it in float16 and float32 only" if node.op in NO_BF16 else None

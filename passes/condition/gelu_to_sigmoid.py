@@ -15,12 +15,11 @@ from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from qcompiler import ir
-from qcompiler.passes.fusion.expand_operators import Writing, refusal
+from qcompiler.passes.fusion.expand_operators import writings
 from qcompiler.passes.fusion.written_out import gelu_with_bounds
 from qcompiler.passes.plan.encode import affine
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import Encoding, QSpec, Site
-from qcompiler.rewrite import Refusal
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,9 @@ class GeluToSigmoid(GraphPass):
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each Gelu is a change."""
-        edit = ir.Editor(model, model.graph)
-        for node in model.nodes:
-            if node.op != "Gelu" or node.domain or any(fnmatchcase(node.name, p) for p in self.keep_float):
-                continue
-            reason = refusal(node)
-            if reason is not None:
-                record.refusals.append(Refusal(self.name, node.name, reason))
-                continue
-            write = Writing(edit, node)
+        kept = {node.name for node in model.nodes if any(fnmatchcase(node.name, p) for p in self.keep_float)}
+        wanted = [node for node in model.nodes if node.op == "Gelu" and node.name not in kept]
+        for write in writings(model, wanted, record):
             for tensor, (low, high) in gelu_with_bounds(write, write.x):
                 top = high * (1 - 2.0 ** (1 - self.spec.qtype.bits)) if high == -low else high
                 self.given[Site(tensor.name)] = affine(low, top, self.spec, "bounds")
-            record.changes += 1

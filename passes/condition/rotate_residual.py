@@ -33,8 +33,6 @@ F64 = npt.NDArray[np.float64]
 NORMS = ("RMSNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 SKIP = "SkipSimplifiedLayerNormalization"
 SUM = 3
-LARGEST = 1 << 31
-"""Bytes of weights up to which they are all changed in memory."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class RotateResidual(GraphPass):
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each weight that is changed is a change; a stream that cannot be rotated is refused with the reason."""
         edit = ir.Editor(model, model.graph)
-        if model.weights_bytes() > LARGEST:
+        if model.is_large:
             record.refusals.append(Refusal(self.name, "", "the weights are not all held in memory"))
             return
         known: set[int] = set()

@@ -19,7 +19,7 @@ standard; Erf: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.25
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -51,17 +51,23 @@ class ExpandOperators(GraphPass):
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each node is a change, or a refusal with the reason."""
-        edit = ir.Editor(model, model.graph)
-        for node in model.nodes:
-            if node.domain or node.op not in self.lacks or (self.only is not None and node.name not in self.only):
-                continue
-            reason = refusal(node)
-            if reason is not None:
-                record.refusals.append(Refusal(self.name, node.name, reason))
-                continue
-            write = Writing(edit, node)
-            FORMS[node.op](write, write.x)
-            record.changes += 1
+        wanted = [n for n in model.nodes if n.op in self.lacks and (self.only is None or n.name in self.only)]
+        for write in writings(model, wanted, record):
+            FORMS[write.op](write, write.x)
+
+
+def writings(model: ir.Model, wanted: Iterable[ir.Node], record: PassRecord) -> Iterator[Writing]:
+    """Where each of some nodes of the main graph is to be written out: a change, or a refusal with the reason."""
+    edit = ir.Editor(model, model.graph)
+    for node in wanted:
+        if node.domain:
+            continue
+        reason = refusal(node)
+        if reason is not None:
+            record.refusals.append(Refusal(record.name, node.name, reason))
+            continue
+        record.changes += 1
+        yield Writing(edit, node)
 
 
 def refusal(node: ir.Node) -> str | None:
@@ -88,12 +94,12 @@ class Writing:
     """Writes the nodes that replace one; the last one, by `last`, gives the old result.
 
     Attributes:
-        attrs: of the old node.
+        op, attrs: of the old node.
         rest: its inputs but the first.
     """
 
     def __init__(self, edit: ir.Editor, node: ir.Node) -> None:
-        self.edit, self.name, self.attrs = edit, node.name, dict(node.attrs)
+        self.edit, self.name, self.op, self.attrs = edit, node.name, node.op, dict(node.attrs)
         self.rest, self.x, self.y = list(node.inputs[1:]), node.inputs[0], node.outputs[0]
         edit.set_outputs(node, [])
         edit.erase(node)

@@ -24,6 +24,9 @@ DEFAULT_OPSET = 21
 # The first IR version in which an initializer need not be a graph input.
 LOOSE_INITIALIZERS = 4
 
+# Bytes of weights up to which all may be held in memory.
+LARGE = 1 << 31
+
 
 @dataclass(eq=False)
 class Model:
@@ -154,6 +157,11 @@ class Model:
     def weights_bytes(self) -> int:
         """Size of all initializers and attribute tensors in raw form, without reading them."""
         return sum(nbytes(constant) for constant in self.tensors())
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its weights are too many to be held in memory all at once."""
+        return self.weights_bytes() > LARGE
 
     def names(self) -> set[str]:
         """Every node and tensor name in every graph."""

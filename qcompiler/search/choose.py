@@ -23,6 +23,8 @@ NEARLY_EQUAL = 1.05
 CLEAN = 20.0
 WORTH_ACCURACY = 1.15
 FLOAT_NOISE = 0.02
+HARMED = ("broken", "set aside")
+"""How the reason of a candidate begins that loses more than it may."""
 INSISTED = "shipped: asked for by name, though it is more than is lost unasked"
 
 

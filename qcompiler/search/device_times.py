@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qcompiler.errors import DataError
@@ -13,8 +14,21 @@ from qcompiler.search.groups import Group
 from qcompiler.search.solver import FLOAT
 
 
-def times_of(path: Path) -> dict[str, dict[str, float]]:
-    """Seconds by node, or by group, and precision, from a device.
+@dataclass(frozen=True)
+class DeviceTimes:
+    """What was measured on a device.
+
+    Attributes:
+        path: of the file.
+        seconds: by node, or by group, and precision.
+    """
+
+    path: Path
+    seconds: Mapping[str, Mapping[str, float]]
+
+
+def times_of(path: Path) -> DeviceTimes:
+    """Reads a file of times.
 
     The file is JSON: for nodes, or for groups by name, milliseconds by precision, `float` one of them:
     {"conv1": {"int8": 0.11, "float": 0.24}, ...}.
@@ -30,16 +44,16 @@ def times_of(path: Path) -> dict[str, dict[str, float]]:
         raise DataError(f"holds no times: {error}", where=str(path), hint=hint) from error
     if not all(math.isfinite(s) and s >= 0 for entry in times.values() for s in entry.values()):
         raise DataError("holds a time that is negative or no number", where=str(path))
-    return times
+    return DeviceTimes(path, times)
 
 
-def from_file(costs: Costs, path: Path) -> Costs:
+def timed(costs: Costs, measured: DeviceTimes) -> Costs:
     """The costs with times from a device in place of those of this machine; nodes without any keep what they have.
 
     Raises:
-        DataError: as for `times_of`, or the file names no node of the model.
+        DataError: they name no node of the model.
     """
-    times = times_of(path)
+    times, path = measured.seconds, measured.path
 
     def replaced(group: Group, precision: str, before: Cost) -> Cost:
         names = [n for n in dict.fromkeys((group.name, *group.prepared)) if precision in times.get(n, {})]

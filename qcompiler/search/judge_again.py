@@ -8,10 +8,9 @@ from dataclasses import replace
 from qcompiler import ir
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Candidate
+from qcompiler.search.choose import HARMED
 from qcompiler.search.judge import Verdicts
 from qcompiler.search.promise import verdict
-
-HARMED = ("broken", "set aside")
 
 
 def rewritten(candidate: Candidate, instead: tuple[ir.Model, ir.Model, QuantPlan]) -> Candidate:

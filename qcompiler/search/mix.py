@@ -17,7 +17,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -27,10 +26,10 @@ from qcompiler.analysis.loss import provable
 from qcompiler.quant import Precision
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate
-from qcompiler.search.choose import INSISTED
+from qcompiler.search.choose import HARMED, INSISTED
 from qcompiler.search.contest import Contract, contest
 from qcompiler.search.costs import Costs, Unit, modelled
-from qcompiler.search.device_times import from_file
+from qcompiler.search.device_times import DeviceTimes, timed
 from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
 from qcompiler.search.judge import Verdicts, judged_of, longest
@@ -100,7 +99,7 @@ class Mixer:
         config: session settings.
         rounds: evaluations at most.
         feed: an input of the shapes that times are modelled for, where the attempts profile nothing.
-        latency: file of times from a device.
+        latency: times from a device.
         objective: what is to be least, if not the time.
         every: hand on every candidate that was evaluated, not the best alone.
         wished: the precisions that the compile tries.
@@ -113,7 +112,7 @@ class Mixer:
     config: SessionConfig
     rounds: int
     feed: Mapping[str, npt.NDArray[Any]]
-    latency: Path | None = None
+    latency: DeviceTimes | None = None
     objective: Objective | None = None
     every: bool = False
     wished: Sequence[Precision] = ()
@@ -196,7 +195,7 @@ class Mixer:
         else:
             roofline = drafter.backend.spec.roofline or presumed(base)
             found = modelled(drafter.prepared, base, self.feed, roofline, together)
-        found = found if self.latency is None else from_file(found, self.latency)
+        found = found if self.latency is None else timed(found, self.latency)
         return found if self.objective is None else self.objective.by_group(found, drafter.prepared, base)
 
     def _candidate(self, base: Candidate, dial: Dial, proposal: Proposal) -> Candidate | None:
@@ -253,7 +252,7 @@ def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = 
 
     def fails(index: int) -> bool:
         judged = verdicts.outcomes[index].judged
-        harmful = verdicts.choice.reasons[index].startswith(("broken", "set aside"))
+        harmful = verdicts.choice.reasons[index].startswith(HARMED)
         return harmful or (proof and verdict(judged, verdicts.promise) == "undecided")
 
     open_ = [

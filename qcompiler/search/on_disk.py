@@ -30,8 +30,6 @@ from qcompiler.targets import TargetSpec
 MIB = 1 << 20
 # Running the model would load all its weights.
 UNCHECKED = "rewrites were not compared with the model as it was: its weights stay on disk, so it did not run"
-LARGE = 1 << 31
-"""Bytes of weights from which nothing is run without need."""
 Tell = Callable[[str, int, "int | None"], None]
 
 
@@ -70,7 +68,7 @@ def stays_on_disk(model: ir.Model, spec: TargetSpec, wish: Wish, *, able: bool) 
             f"weights of target {spec.name!r} can stay on disk with {can}, without data, at one set of shapes",
             where="--on-disk",
         )
-    return able and (wish.on_disk or model.weights_bytes() > LARGE)
+    return able and (wish.on_disk or model.is_large)
 
 
 def candidate_on_disk(

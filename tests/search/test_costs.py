@@ -13,7 +13,7 @@ from qcompiler.backends import get
 from qcompiler.errors import DataError
 from qcompiler.quant import QuantPlan
 from qcompiler.search.costs import Cost, measured, modelled, unprofitable
-from qcompiler.search.device_times import from_file
+from qcompiler.search.device_times import timed, times_of
 from qcompiler.search.explore import Dial
 from qcompiler.search.objectives import OBJECTIVES, bit_operations, operated, sized
 from qcompiler.targets import Roofline
@@ -58,7 +58,7 @@ def test_times_of_a_device_replace_those_of_this_machine(tmp_path: Path) -> None
     model, made, samples = candidate()
     costs = modelled(model, made, samples[0].feed, CHIP)
     (tmp_path / "device.json").write_text(json.dumps({"Conv_d": {"int8": 2.0, "float": 1.0}, "other": {"int8": 9.0}}))
-    found = from_file(costs, tmp_path / "device.json")
+    found = timed(costs, times_of(tmp_path / "device.json"))
     assert found.quantized["Conv_d"] == Cost(2e-3) and found.floating["Conv_d"] == Cost(1e-3)
     assert found.quantized["Conv_a"] == costs.quantized["Conv_a"]
     assert found.source == "measured on a device (device.json)"
@@ -100,6 +100,6 @@ def test_files_that_hold_no_times_are_refused(tmp_path: Path, text: str, said: s
     model, made, samples = candidate()
     (tmp_path / "device.json").write_text(text)
     with pytest.raises(DataError, match=said):
-        from_file(modelled(model, made, samples[0].feed, CHIP), tmp_path / "device.json")
+        timed(modelled(model, made, samples[0].feed, CHIP), times_of(tmp_path / "device.json"))
     with pytest.raises(DataError, match="holds no times"):
-        from_file(modelled(model, made, samples[0].feed, CHIP), tmp_path / "missing.json")
+        timed(modelled(model, made, samples[0].feed, CHIP), times_of(tmp_path / "missing.json"))
