@@ -436,7 +436,7 @@ def limited(path: Path) -> None:
 
 
 SEEDS = {name: make().SerializeToString() for name, make in SMALL_MODELS.items()}
-FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 edits = st.lists(
     st.tuples(

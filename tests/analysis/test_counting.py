@@ -24,7 +24,7 @@ def counted(arrays: list[np.ndarray]) -> Histogram:
     return counter.finish()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(hnp.arrays(np.float32, st.integers(1, 50), elements=FINITE), min_size=1, max_size=4))
 def test_equals_the_histogram(arrays: list[np.ndarray]) -> None:
     assert counted(arrays).same(Histogram.of(np.concatenate(arrays)))

@@ -108,7 +108,7 @@ def test_no_number_of_samples_tells_a_loss_that_is_the_limit() -> None:
     assert samples_needed(found, loss_of(found, 0.05), 0.01) is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 6), st.integers(0, 4), st.sampled_from([0.004, 0.01, 0.03]), st.booleans())
 def test_so_many_samples_of_the_same_kind_do_settle_it(lost: int, gained: int, limit: float, labelled: bool) -> None:
     gained = gained if labelled else 0

@@ -81,7 +81,7 @@ def test_merging_adds() -> None:
     assert merged["a"].shape == (None, 4) and merged["a"].elements == 8
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 1000), min_size=3, max_size=3))
 def test_merging_is_commutative_and_associative(seeds: list[int]) -> None:
     parts = [stats(seed) for seed in seeds]

@@ -319,7 +319,7 @@ def only_data_errors(path: Path) -> None:
         assert "\n" not in str(error)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.sampled_from(ARCHIVES),
     cut=st.one_of(st.none(), st.floats(0, 1)),
@@ -336,7 +336,7 @@ def test_mutated_archives_raise_only_data_errors(
     only_data_errors(path)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     header=st.one_of(
         st.binary(max_size=80),

@@ -83,7 +83,7 @@ def test_refusals(tmp_path: Path) -> None:
 SERIALIZED = numpy_helper.from_array(np.float32([[1, 2], [3, 4]]), "a").SerializeToString()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     raw=st.one_of(
         st.binary(max_size=40),

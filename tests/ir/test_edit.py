@@ -241,7 +241,7 @@ def position(graph: ir.Graph, node: ir.Node) -> int:
     return next(i for i, other in enumerate(graph.nodes) if other is node)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=actions)
 def test_any_sequence_of_edits_leaves_a_sound_model(steps: list[tuple[str, int, int, int]]) -> None:
     model = parse(NETWORK, {"w": np.array([1, 2], np.float32)})

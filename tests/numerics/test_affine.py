@@ -77,7 +77,7 @@ def check(x: Any, scale: Any, zero_point: Any, dtype: type, reference: bool = Tr
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_per_tensor_equals_onnx_runtime(dtype: type, data: st.DataObject) -> None:
     _, qmin, qmax = TYPES[dtype]

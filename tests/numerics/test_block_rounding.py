@@ -31,7 +31,7 @@ def problem(seed: int, rows: int = 6, k: int = 40, samples: int = 60) -> tuple[n
 
 @pytest.mark.parametrize("levels", GRIDS)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 70), size=st.sampled_from([16, 32, 128]))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_least_squares_is_no_worse_than_extremes(levels: Levels, seed: int, k: int, size: int) -> None:
     weight = np.random.default_rng(seed).standard_t(3, (3, k)).astype(np.float32)
     wide, fitted = (f(weight, levels, size) for f in (extremes, least_squares))
@@ -74,7 +74,7 @@ def test_zeros_stay_zeros(levels: Levels) -> None:
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_gptq_with_equal_and_independent_inputs_rounds_to_nearest(seed: int) -> None:
     weight, _ = problem(seed)
     for levels in GRIDS:
@@ -85,7 +85,7 @@ def test_gptq_with_equal_and_independent_inputs_rounds_to_nearest(seed: int) -> 
 
 @pytest.mark.parametrize("levels", GRIDS)
 @given(seed=st.integers(0, 10**6), samples=st.integers(1, 60))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_gptq_and_descent_never_lose_more(levels: Levels, seed: int, samples: int) -> None:
     weight, h = problem(seed, samples=samples)
     grid = least_squares(weight, levels, 16, np.diag(h))
@@ -100,7 +100,7 @@ def test_gptq_and_descent_never_lose_more(levels: Levels, seed: int, samples: in
 
 
 @given(seed=st.integers(0, 10**6), noise=st.floats(0.01, 1.0), rows=st.integers(5, 80))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_correction_brings_outputs_nearer(seed: int, noise: float, rows: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, 20)) @ rng.standard_normal((20, 20))
@@ -137,7 +137,7 @@ def test_a_singular_matrix_gets_more_damping_and_says_so() -> None:
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_hqq_never_loses_more_by_its_own_norm(seed: int) -> None:
     weight, _ = problem(seed)
     for levels in GRIDS:
@@ -183,7 +183,7 @@ def test_an_unknown_method_is_an_error_of_the_compiler() -> None:
 
 @pytest.mark.parametrize("method", ROUNDINGS)
 @given(seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_scales_are_positive_where_they_must_be(method: str, seed: int) -> None:
     weight, moments = problem(seed)
     found = round_blocks(weight, Levels(-8, 7, True, positive=True), 16, method, moments, half=True)

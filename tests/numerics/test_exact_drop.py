@@ -43,7 +43,7 @@ def test_the_score_is_that_of_mcnemar_at_no_drop() -> None:
     assert float(score(0, 0, 500, 0.0)) == 0.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 8), st.integers(0, 8), st.integers(0, 200), st.sampled_from([0.05, 0.01]))
 def test_bounds_hold_the_estimate_and_mirror(lost: int, gained: int, same: int, alpha: float) -> None:
     total = lost + gained + same + 1
@@ -56,7 +56,7 @@ def test_bounds_hold_the_estimate_and_mirror(lost: int, gained: int, same: int, 
     assert wider >= high - 1e-9
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(20, 150))
 def test_more_losses_move_the_bound_up(lost: int, gained: int, total: int) -> None:
     assert upper_bound(lost + 1, gained, total, 0.05) >= upper_bound(lost, gained, total, 0.05) - 2e-6
@@ -97,7 +97,7 @@ def test_simulated_coverage_at_a_known_drop(total: int, lost: float, gained: flo
         assert 0.94 <= rate <= 0.99  # 0.95 at least; 0.94 is 2.5 deviations of 3000 draws
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(20, 400), st.floats(0, 0.2))
 def test_a_drop_is_refuted_where_the_bound_is_under_it(lost: int, gained: int, total: int, drop: float) -> None:
     bound = upper_bound(lost, gained, total, 0.05)

@@ -47,7 +47,6 @@ SESSIONS = {
 }
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, st.integers(0, 40), elements=finite), positive)
 def test_fp8_is_that_of_onnx_runtime(x: np.ndarray, step: float) -> None:
     scale = np.asarray(step, np.float32)
@@ -56,7 +55,7 @@ def test_fp8_is_that_of_onnx_runtime(x: np.ndarray, step: float) -> None:
         np.testing.assert_array_equal(dequantize_float(quantize_float(x, scale, **grid), scale), wanted)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(hnp.arrays(np.float32, st.integers(1, 20), elements=st.floats(-20, 20, width=32)))
 def test_fp4_is_that_of_the_reference_evaluator(x: np.ndarray) -> None:
     scale = np.asarray(0.75, np.float32)

@@ -28,7 +28,7 @@ FLOATS = hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-100, 100
 
 @pytest.mark.parametrize("name", GRIDS)
 @given(codes=st.data(), scale=st.floats(2.0**-20, 2.0**20, width=32), zero=st.integers(0, 255))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_code_comes_back(name: str, codes: st.DataObject, scale: float, zero: int) -> None:
     levels = GRIDS[name]
     point = levels.middle if levels.symmetric else levels.low + zero % (levels.high - levels.low + 1)
@@ -38,7 +38,7 @@ def test_every_code_comes_back(name: str, codes: st.DataObject, scale: float, ze
 
 @pytest.mark.parametrize("name", GRIDS)
 @given(x=FLOATS, scale=st.floats(2.0**-6, 2.0**6, width=32))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_no_level_is_nearer(name: str, x: np.ndarray, scale: float) -> None:
     levels = GRIDS[name]
     point = levels.middle
@@ -50,7 +50,7 @@ def test_no_level_is_nearer(name: str, x: np.ndarray, scale: float) -> None:
 
 @pytest.mark.parametrize("name", GRIDS)
 @given(x=FLOATS, scale=st.floats(2.0**-6, 2.0**6, width=32))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_short_way_is_the_long_way(name: str, x: np.ndarray, scale: float) -> None:
     levels = GRIDS[name]
     long = levels.values(levels.codes(x, np.float32(scale), levels.middle), scale, levels.middle)
@@ -58,7 +58,7 @@ def test_the_short_way_is_the_long_way(name: str, x: np.ndarray, scale: float) -
 
 
 @given(x=FLOATS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_e2m1_rounds_to_what_the_type_holds(x: np.ndarray) -> None:
     import ml_dtypes
 

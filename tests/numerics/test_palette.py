@@ -61,7 +61,7 @@ def test_values_that_matter_are_met() -> None:
 
 
 @given(st.integers(0, 10**6), st.sampled_from([2, 4, 8]))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_columns_and_wholes_take_the_same_codes(seed: int, run: int) -> None:
     w = np.random.default_rng(seed).normal(size=(8, 5)).astype(np.float32)
     grid = PaletteGrid.of(w, 4, run, np.ones(5))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -100,7 +100,6 @@ arrays = hnp.arrays(
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(deadline=None)
 @given(x=arrays, grid=st.sampled_from(GRIDS))
 def test_every_range_holds_zero_and_no_more_than_was_seen(name: str, x: F32, grid: dict[str, int]) -> None:
     hist = Histogram.of(x)
@@ -111,7 +110,6 @@ def test_every_range_holds_zero_and_no_more_than_was_seen(name: str, x: F32, gri
     assert scale > 0
 
 
-@settings(deadline=None)
 @given(x=arrays, grid=st.sampled_from(GRIDS))
 def test_mse_is_never_worse_than_the_others(x: F32, grid: dict[str, int]) -> None:
     hist = Histogram.of(x)
@@ -123,7 +121,6 @@ def test_mse_is_never_worse_than_the_others(x: F32, grid: dict[str, int]) -> Non
     assert noise("mse") <= noise("minmax") * (1 + 1e-9)
 
 
-@settings(deadline=None)
 @given(x=arrays, grid=st.sampled_from(GRIDS))
 def test_auto_is_near_the_best_where_clipping_counts_twice(x: F32, grid: dict[str, int]) -> None:
     hist = Histogram.of(x)
@@ -134,7 +131,6 @@ def test_auto_is_near_the_best_where_clipping_counts_twice(x: F32, grid: dict[st
 
 
 @given(x=arrays, cut=st.integers(0, 60), name=st.sampled_from(sorted(METHODS)))
-@settings(deadline=None)
 def test_ranges_do_not_depend_on_the_split(x: F32, cut: int, name: str) -> None:
     merged = Histogram.of(x[cut:]).merge(Histogram.of(x[:cut]))
     assert METHODS[name](merged, **U8) == METHODS[name](Histogram.of(x), **U8)

@@ -39,7 +39,7 @@ def judge(truth: dict[str, float], limit: float, seen: list[Proposal]) -> object
     return keeps
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 12), st.integers(0, 1000), st.floats(0.05, 0.9))
 def test_with_true_sensitivities_the_best_of_one_trade_is_found(count: int, seed: int, share: float) -> None:
     rng = random.Random(seed)
@@ -56,7 +56,7 @@ def test_with_true_sensitivities_the_best_of_one_trade_is_found(count: int, seed
         assert kept and min(p.microseconds for p in kept) <= best.microseconds * 1.02
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1000))
 def test_with_corrupted_sensitivities_what_is_kept_still_keeps_the_contract(seed: int) -> None:
     rng = random.Random(seed)

@@ -52,7 +52,7 @@ def test_a_record_is_a_copy() -> None:
     assert journal.get("a") == {"x": [1]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.text(max_size=4), VALUES), min_size=1, max_size=5), st.data())
 def test_cut_off_anywhere_it_keeps_what_was_whole_and_goes_on(
     tmp_path_factory: pytest.TempPathFactory, records: list[tuple[str, object]], data: st.DataObject

@@ -111,7 +111,7 @@ def test_it_is_kept_only_for_what_it_does_on_other_samples(monkeypatch: pytest.M
     assert not held and not {sample.name for sample in fitted} & {sample.name for sample in many.samples()}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(0, 3))
 def test_changes_with_a_slope_end_where_no_single_one_gains(seed: int, toll: float) -> None:
     random = np.random.default_rng(seed)

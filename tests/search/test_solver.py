@@ -48,7 +48,7 @@ def problems(draw: st.DrawFn) -> tuple[Choices, list[Value], list[tuple[str, str
     return choices, values, pairs, draw(st.sampled_from([0.0, 0.5, 2.0])), draw(st.sampled_from([0, 20, 60, 500]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems())
 def test_nothing_under_the_budget_is_cheaper(
     problem: tuple[Choices, list[Value], list[tuple[str, str]], float, float],

@@ -58,7 +58,7 @@ RUNNER = Runner(simulated(ir.Model.from_proto(dynamic_model())), SessionConfig()
 REFERENCE = ReferenceEvaluator(dynamic_model(), new_ops=[TRT_FP4DynamicQuantize])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(hnp.arrays(np.float32, (3, 32), elements=st.floats(-25, 25, width=32)))
 def test_dynamic_fp4_is_that_of_the_reference_evaluator(x: np.ndarray) -> None:
     (wanted,) = REFERENCE.run(None, {"x": x})

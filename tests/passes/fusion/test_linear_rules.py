@@ -206,7 +206,7 @@ KINDS = [
 ]
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(
     st.integers(0, 2**16),
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=12),

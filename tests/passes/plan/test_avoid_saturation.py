@@ -86,7 +86,7 @@ floats = st.floats(-4, 4, width=32)
 
 
 @pytest.mark.parametrize("op", FORMS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_neighbours_exceed_the_bound_and_other_channels_stay(op: str, data: st.DataObject) -> None:
     w = data.draw(hnp.arrays(np.float32, data.draw(shapes[op]), elements=floats))
@@ -117,7 +117,7 @@ def test_no_neighbours_exceed_the_bound_and_other_channels_stay(op: str, data: s
 
 
 @pytest.mark.parametrize("op", FORMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_saturating_hardware_gives_the_exact_result(op: str, data: st.DataObject) -> None:
     w = data.draw(hnp.arrays(np.float32, data.draw(shapes[op]), elements=floats))

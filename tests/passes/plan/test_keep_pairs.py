@@ -46,7 +46,7 @@ def kept(w: npt.NDArray[np.float32], group: int = 1) -> tuple[npt.NDArray[np.int
     return chosen.codes, after.codes, pipeline.trace.records[-1].changes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(4, 3, 3, 3), (3, 2, 1, 5), (2, 8, 2, 2)]))
 def test_no_pair_is_over_the_bound(seed: int, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qcompiler import ir
@@ -34,7 +34,6 @@ def test_the_gap_is_found(mask: float) -> None:
     assert lowest_in_sight(Histogram.of(masked)) == pytest.approx(x[:, :5].min() - OUT_OF_SIGHT, abs=0.2)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100), st.floats(0.1, 1e4))
 def test_without_a_mask_there_is_none(seed: int, scale: float) -> None:
     assert lowest_in_sight(Histogram.of(np.random.default_rng(seed).normal(size=4096) * scale)) == -math.inf
