@@ -24,6 +24,7 @@ from qcompiler.passes.prepare import (
     EliminateDead,
     NameEverything,
     OverrideShapes,
+    StateSizes,
     StripInputInitializers,
     parse_shape,
     prepare,
@@ -93,7 +94,7 @@ def inputs_of(model: ir.Model) -> list[InputInfo]:
 def stated_inputs(original: ir.Model, shapes: Mapping[str, str]) -> list[InputInfo]:
     """The inputs that a model will have once it is prepared; arguments and errors as for `front`."""
     model = original.copy()
-    Pipeline().graph(model, [NameEverything(), StripInputInitializers(), OverrideShapes(_parsed(shapes))])
+    Pipeline().graph(model, [NameEverything(), StripInputInitializers(), StateSizes(), OverrideShapes(_parsed(shapes))])
     return inputs_of(model)
 
 

@@ -25,6 +25,7 @@ from qcompiler.passes.prepare.override_shapes import OverrideShapes, parse_shape
 from qcompiler.passes.prepare.reduce_mean_to_pool import ReduceMeanToPool
 from qcompiler.passes.prepare.remove_identity import RemoveIdentity
 from qcompiler.passes.prepare.scalar_range import ScalarRange
+from qcompiler.passes.prepare.state_sizes import StateSizes
 from qcompiler.passes.prepare.strip_input_initializers import StripInputInitializers
 from qcompiler.passes.prepare.sum_to_add import SumToAdd
 from qcompiler.passes.prepare.unroll import LOOPS, Unroll
@@ -49,6 +50,7 @@ __all__ = [
     "ReduceMeanToPool",
     "RemoveIdentity",
     "ScalarRange",
+    "StateSizes",
     "StripInputInitializers",
     "SumToAdd",
     "Unroll",
@@ -67,6 +69,7 @@ def entry_passes(shapes: Shapes = (), opset: int = 21) -> tuple[GraphPass | Rule
         StripInputInitializers(),
         LiftConstants(),
         EliminateDead(),
+        StateSizes(),
         OverrideShapes(shapes),
         InferShapes(),
         ConvertOpset(opset),

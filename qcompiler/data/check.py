@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from qcompiler.data.implied import completed, missing
 from qcompiler.data.reading import reading
 from qcompiler.data.sample import Array, InputInfo
 from qcompiler.errors import DataError
@@ -44,14 +45,15 @@ def names_text(names: Iterable[str]) -> str:
 
 
 def check_names(given: Iterable[str], inputs: Sequence[InputInfo], where: str) -> None:
-    """DataError unless `given` are exactly the inputs; the message lists the model's inputs."""
+    """DataError unless `given` are the inputs, but for those that follow; the message lists the model's inputs."""
     wanted = {info.name: None for info in inputs}
     names = list(given)
     takes = f"the model takes {names_text(wanted)}"
     if unknown := [name for name in names if name not in wanted]:
         raise DataError(f"{names_text(unknown)}: no such input in the model", where=where, hint=takes)
-    if missing := [name for name in wanted if name not in names]:
-        raise DataError(f"nothing is given for input {names_text(missing)}", where=where, hint=takes)
+    follow = missing(names, inputs) if names else {}
+    if lacking := [name for name in wanted if name not in names and name not in follow]:
+        raise DataError(f"nothing is given for input {names_text(lacking)}", where=where, hint=takes)
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
@@ -154,12 +156,15 @@ def convert(array: Array, info: InputInfo, where: str) -> Array:
 
 
 def check_feed(feed: Mapping[str, Array], inputs: Sequence[InputInfo], where: str) -> dict[str, Array]:
-    """The feed, converted, in the model's order of inputs; DataError naming `where` (the sample) and the input."""
+    """The feed, completed and converted, in the model's order of inputs; DataError naming `where` and the input."""
     check_names(feed, inputs, where)
     symbols: dict[str, tuple[int, str]] = {}
     result: dict[str, Array] = {}
+    whole = completed(feed, inputs)
     for info in inputs:
-        array = feed[info.name]
+        if info.name not in whole:
+            raise DataError(f"nothing is given for input {info.name!r}, and nothing else tells it", where=where)
+        array = whole[info.name]
         check_shape(array.shape, info, where, symbols)
         result[info.name] = convert(array, info, where)
     return result

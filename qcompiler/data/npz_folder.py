@@ -42,10 +42,11 @@ def _open(path: Path, inputs: Sequence[InputInfo]) -> Table | _OneSample:
     members, where = npz_members(path), str(path)
     key = label_key(members, inputs, where)
     check_names([name for name in members if name != key], inputs, where)
-    if all(info.shape is not None and len(members[info.name].shape) == len(info.shape) + 1 for info in inputs):
+    given = [info for info in inputs if info.name in members]
+    if all(info.shape is not None and len(members[info.name].shape) == len(info.shape) + 1 for info in given):
         return Table(members, inputs, where=where, name=path.name)
     symbols: dict[str, tuple[int, str]] = {}
-    for info in inputs:
+    for info in given:
         check_type(members[info.name].dtype, info, where)
         check_shape(members[info.name].shape, info, where, symbols)
     return _OneSample(members, key, path.name)

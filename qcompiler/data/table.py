@@ -120,14 +120,15 @@ class Table:
         check_names(feeds, inputs, where)
         self._name, self._where, self._columns, self._cuts = name, where, feeds, dict[str, Cut]()
         symbols: dict[str, tuple[int, str]] = {}
-        for info in inputs:
+        given = [info for info in inputs if info.name in feeds]
+        for info in given:
             column = feeds[info.name]
             check_type(column.dtype, info, where)
             self._cuts[info.name] = part = cut(column.shape, info, where)
             if not part.count:
                 raise DataError(f"holds no samples: {info.name!r} has shape {shape_text(column.shape)}", where=where)
             check_shape((part.rows, *column.shape[1:]) if part.keep else column.shape[1:], info, where, symbols)
-        counts = {info.name: self._cuts[info.name].count for info in inputs}
+        counts = {info.name: self._cuts[info.name].count for info in given}
         first, self.count = next(iter(counts.items()))
         for other, count in counts.items():
             if count != self.count:
