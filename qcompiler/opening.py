@@ -13,6 +13,7 @@ from pathlib import Path
 from qcompiler import ir
 from qcompiler.backends.base import Backend
 from qcompiler.data import Data, InputInfo, Source, open_source
+from qcompiler.data.implied import listed
 from qcompiler.data.sizes import agreed_sizes, is_open
 from qcompiler.errors import UsageError
 from qcompiler.frontend import Frontend, front, stated_inputs
@@ -90,7 +91,9 @@ def opened(
     shapes, rotate = {**recipe.fixed_shapes, **found}, recipe.chosen.rotate
     frontend = front(model, shapes, dump, spec.lacks, original, rotate=rotate, widen=widen)
     source = None if data is None else open_source(data, frontend.inputs, limit=recipe.samples)
-    notes = (f"input {name!r} is fixed to {shape}, the shape of all samples" for name, shape in found.items())
+    notes = [f"input {name!r} is fixed to {shape}, the shape of all samples" for name, shape in found.items()]
+    if source is not None and source.implied:
+        notes.append(f"inputs that the data leaves out: {listed(source.implied)}")
     return Opened(frontend, source, tuple(notes))
 
 

@@ -50,6 +50,15 @@ def missing(given: Iterable[str], inputs: Sequence[InputInfo]) -> dict[str, str]
     return {name: what for name, what in found if what is not None}
 
 
+def listed(absent: Mapping[str, str]) -> str:
+    """`attention_mask (ones), past_key_values.0.key and 3 more (an empty past)`."""
+    by: dict[str, list[str]] = {}
+    for name, what in absent.items():
+        by.setdefault(what, []).append(name)
+    more = ("" if len(names) == 1 else f" and {len(names) - 1} more" for names in by.values())
+    return ", ".join(f"{names[0]}{rest} ({what})" for (what, names), rest in zip(by.items(), more, strict=True))
+
+
 def completed(feed: Mapping[str, Array], inputs: Sequence[InputInfo]) -> dict[str, Array]:
     """The feed and what follows from it; what does not is still missing."""
     absent, result = missing(feed, inputs), dict(feed)

@@ -13,4 +13,4 @@ from qcompiler.data.table import Table
 def npz_file(path: Path, inputs: Sequence[InputInfo]) -> Reader:
     """The samples of one `.npz`, streamed; DataError if it is damaged or does not fit the model."""
     table = Table(npz_members(path), inputs, where=str(path), name=path.name)
-    return Reader(table.read, table.count, table.has_labels, f"npz file {path.name}")
+    return Reader(table.read, table.count, table.has_labels, f"npz file {path.name}", table.given)

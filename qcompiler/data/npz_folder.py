@@ -32,6 +32,10 @@ class _OneSample:
     def has_labels(self) -> bool:
         return self.label is not None
 
+    @property
+    def given(self) -> frozenset[str]:
+        return frozenset(self.members) - {self.label}
+
     def read(self) -> Generator[Sample, None, None]:
         feed = {name: member.whole() for name, member in self.members.items() if name != self.label}
         label = self.members[self.label] if self.label else None
@@ -69,4 +73,4 @@ def npz_folder(folder: Path, files: Sequence[Path], inputs: Sequence[InputInfo])
             yield from part.read()
 
     count = sum(part.count for part in parts)
-    return Reader(read, count, parts[0].has_labels, f"folder of npz files {folder.resolve().name}")
+    return Reader(read, count, parts[0].has_labels, f"folder of npz files {folder.resolve().name}", parts[0].given)

@@ -28,7 +28,7 @@ def array_mapping(arrays: Mapping[str, object], inputs: Sequence[InputInfo]) -> 
     where = "data"
     columns = {str(name): MemoryColumn(_array(value, f"{where}[{name!r}]")) for name, value in arrays.items()}
     table = Table(columns, inputs, where=where, name=where)
-    return Reader(table.read, table.count, table.has_labels, "arrays in memory")
+    return Reader(table.read, table.count, table.has_labels, "arrays in memory", table.given)
 
 
 def imported(spec: str) -> object:

@@ -57,6 +57,10 @@ class Source(Protocol):
         """Whether every sample has a label (if not, none has)."""
 
     @property
+    def implied(self) -> dict[str, str]:
+        """Inputs that the data leaves out, with what is fed (`implied`)."""
+
+    @property
     def description(self) -> str:
         """A few words for a report, without folders."""
 
@@ -76,6 +80,7 @@ class Reader:
         count: number of samples, None if unknown.
         has_labels: None if only the first sample tells.
         description: a few words for a report.
+        given: names of the inputs that the first sample holds, None if unknown.
         volatile: a program makes the samples, so each reading is checked to give the same ones.
         behind: starts at the sample of that number without reading those before it; None where it must read them.
     """
@@ -84,5 +89,6 @@ class Reader:
     count: int | None
     has_labels: bool | None
     description: str
+    given: frozenset[str] | None = None
     volatile: bool = False
     behind: Callable[[int], Generator[Sample, None, None]] | None = None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from qcompiler.data.check import check_feed
+from qcompiler.data.implied import missing
 from qcompiler.data.sample import Array, InputInfo, Label, Reader, Sample, Source
 from qcompiler.errors import DataError
 
@@ -71,15 +72,17 @@ class CheckedSource:
         self.count = reader.count if reader.count is None or limit is None else min(reader.count, limit)
         if self.count == 0:
             raise self._empty()
+        given = reader.given
         if reader.has_labels is None:
             with closing(reader.read()) as samples:
                 first = next(samples, None)
             if first is None:
                 raise self._empty()
             check_feed(first.feed, self._inputs, first.name)
-            self.has_labels = first.label is not None
+            self.has_labels, given = first.label is not None, frozenset(first.feed)
         else:
             self.has_labels = reader.has_labels
+        self.implied = {} if given is None else missing(given, self._inputs)
 
     def behind(self, start: int) -> Iterator[Sample]:
         """The samples from number `start` on, checked; those before it are read only where there is no other way."""

@@ -137,6 +137,11 @@ class Table:
         self._label_cut = self._cut_labels(self._labels) if self._labels is not None else None
         self.has_labels = self._labels is not None
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The inputs that there are columns for."""
+        return frozenset(self._columns)
+
     def _cut_labels(self, labels: Column) -> Cut:
         as_label(np.empty(0, labels.dtype), self._where)
         rows = labels.shape[0] if labels.shape else 0
