@@ -22,6 +22,7 @@ from qcompiler.backends.onnxruntime.spec import SPEC
 from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
 from qcompiler.backends.onnxruntime.spread_norm import SpreadNorm
 from qcompiler.backends.onnxruntime.variants import VARIANTS
+from qcompiler.backends.onnxruntime.weight_formats import checked
 from qcompiler.backends.onnxruntime.weight_rules import Blocks
 from qcompiler.errors import UsageError
 from qcompiler.passes.lower.cache import KINDS, QuantizeCache, Stored, observed, store
@@ -40,7 +41,8 @@ class OnnxRuntime:
     Attributes:
         variant: the hardware.
         optimized: write ONNX Runtime's optimised graph beside the model, as a cache for this version and this CPU.
-        bits, block, symmetric, table_bits, mixed_bits: how w4 stores weights, see `Blocks`.
+        bits, block, symmetric, table_bits, mixed_bits, format: how w4 stores weights, see `Blocks`; bits and block are
+            what is usual for the format where they are 0.
         portable: w4 as DequantizeLinear in blocks, which is standard ONNX, in place of ONNX Runtime's own operators.
         accuracy_level: of MatMulNBits; 4 computes in int8, 0 in float32.
         kv_cache: how a cache of keys and values is stored, empty for float (see `cache`).
@@ -48,24 +50,25 @@ class OnnxRuntime:
 
     variant: str = "vnni"
     optimized: bool = False
-    bits: int = 4
-    block: int = 32
+    bits: int = 0
+    block: int = 0
     symmetric: bool = False
     table_bits: int = 8
     mixed_bits: bool = False
+    format: str = "int"
     portable: bool = False
     accuracy_level: int = 4
     kv_cache: str = ""
 
     def __post_init__(self) -> None:
-        _ = self.blocks  # refuses what no kernel takes
+        blocks = self.blocks  # refuses what no kernel takes
         if self.accuracy_level not in range(5):
             raise UsageError("is a number from 0 to 4", where="--accuracy-level")
         if self.kv_cache not in ("", *KINDS):
             said = f"no cache is stored as {self.kv_cache}"
             raise UsageError(said, where="--kv-cache", hint=f"known: {', '.join(KINDS)}")
-        if self.portable and self.bits == 2:
-            raise UsageError("no DequantizeLinear of ONNX Runtime reads 2 bits", where="--portable")
+        if self.portable and blocks.bits < 4:
+            raise UsageError(f"no DequantizeLinear of ONNX Runtime reads {blocks.bits} bits", where="--portable")
         if self.optimized and self.host.modelled:
             said = f"the cache is made on the machine that uses it, and this one is not of the kind {self.variant!r}"
             raise UsageError(said, where="--optimized")
@@ -73,7 +76,8 @@ class OnnxRuntime:
     @property
     def blocks(self) -> Blocks:
         """How w4 stores weights."""
-        return Blocks(self.bits, self.block, self.symmetric, self.table_bits, self.mixed_bits)
+        bits, size = checked(self.format, self.bits, self.block)
+        return Blocks(bits, size, self.symmetric, self.table_bits, self.mixed_bits, self.format)
 
     @property
     def spec(self) -> TargetSpec:
@@ -112,7 +116,9 @@ class OnnxRuntime:
         own: tuple[GraphPass, ...] = () if self.portable else (UseNBits(self.accuracy_level),)
         if own and precision == "w4":
             kept = frozenset(name for name, node in plan.nodes.items() if node.reason.startswith(KEPT))
-            own = (*own, UseQMoE(self.bits, self.block, self.symmetric, self.accuracy_level, kept))
+            blocks = self.blocks
+            bits = blocks.bits if blocks.format == "int" else 0
+            own = (*own, UseQMoE(bits, blocks.size, blocks.symmetric, self.accuracy_level, kept))
         known = stats if isinstance(stats, Statistics) else None
         cache = (QuantizeCache(self.kv_cache, known),) if self.kv_cache and precision != "float" else ()
         return (*own, *cache, SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))

@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.backends.onnxruntime.nbits import DOMAIN, packed_rows, together
+from qcompiler.backends.onnxruntime.nbits import DOMAIN, packed_rows
+from qcompiler.backends.onnxruntime.unpack import together
 from qcompiler.numerics.block_rounding import round_blocks
 from qcompiler.numerics.levels import Levels
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.rewrite import Refusal
 
+KERNELS = (2, 4, 8)
 WEIGHTS, BIASES, NAMES = (2, 4, 6), (3, 5, 7), ("fc1", "fc2", "fc3")
 FIRST_ZERO = 11
 
@@ -34,7 +36,7 @@ class UseQMoE(GraphPass):
     """Replaces mixtures of experts whose weights are constants.
 
     Attributes:
-        bits: of the weights.
+        bits: of the weights, whole numbers; others than `KERNELS` stay float.
         size: of a block.
         symmetric: no zero points.
         level: accuracy level, as for MatMulNBits.
@@ -68,6 +70,8 @@ class UseQMoE(GraphPass):
     def _refused(self, node: ir.Node) -> str | None:
         if node.name in self.keep:
             return f"{node.name!r} was to stay float"
+        if self.bits not in KERNELS:
+            return "there is a kernel for whole numbers of 2, 4 and 8 bits alone"
         for port in WEIGHTS:
             tensor = node.inputs[port] if port < len(node.inputs) else None
             if tensor is None or not tensor.name:

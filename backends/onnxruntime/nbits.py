@@ -9,7 +9,8 @@ bits; a short last block is filled with zero points. Zero points that are all in
 for the same. A table whose codes are those of a layer reads the layer's array through a Reshape, where rows are whole
 blocks: one copy stays one.
 
-2, 4 and 8 bits have kernels. What has none (DequantizeLinear of other widths) stays as it is.
+2, 4 and 8 bits have kernels. Codes that DequantizeLinear reads from a book are packed as they are, and unpacked into
+those of a kernel when the model is loaded (`unpack`). What has no kernel (blocks under 16) stays as it is.
 
 `accuracy_level` 4 lets the kernel round x to int8 in each block, which is what VNNI and dot products compute fast; 0
 computes in float32, 2 to 60 times slower (fact sheet, section 7). The error of int8 in blocks is far below that of
@@ -20,7 +21,7 @@ Source: ONNX Runtime, ContribOperators.md, MatMulNBits and GatherBlockQuantized.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple
@@ -29,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.backends.onnxruntime.unpack import PLANES, Book, Unpacker, together
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.rewrite import Refusal
 
@@ -44,8 +46,10 @@ class Packed(NamedTuple):
     """A matrix as the operators store it: rows of bytes, scales and zero points (None where all are in the middle).
 
     Attributes:
+        bits: of the kernel.
         source: the codes, not packed.
-        codes: gives (rows, blocks, bytes).
+        planes: each gives (rows, blocks, bytes); one where there is no book.
+        book: what the kernel reads for each code; None for the code itself.
     """
 
     bits: int
@@ -53,7 +57,8 @@ class Packed(NamedTuple):
     rows: int
     k: int
     source: ir.Constant
-    codes: Callable[[], U8]
+    planes: Sequence[Callable[[], U8]]
+    book: Book | None
     scale: npt.NDArray[np.floating[Any]]
     zero: U8 | None
 
@@ -61,6 +66,12 @@ class Packed(NamedTuple):
     def form(self) -> tuple[int, int, int]:
         """(rows, blocks, bytes)."""
         return self.rows, -(-self.k // self.size), self.size * self.bits // 8
+
+    @property
+    def codes(self) -> Callable[[], U8]:
+        """The bytes of a matrix without a book."""
+        (found,) = self.planes
+        return found
 
     def stored(self, shape: tuple[int, ...], codes: Callable[[], U8]) -> U8 | ir.Deferred:
         """Bytes in a shape, packed only when they are written where the codes lie on disk."""
@@ -81,13 +92,17 @@ class UseNBits(GraphPass):
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each node replaced is a change."""
         edit = ir.Editor(model, model.graph)
-        shared: dict[bytes | int, ir.Constant] = {}
+        shared: dict[bytes | int, ir.Tensor] = {}
+        unpacker = Unpacker(edit)
         nodes = list(weighted(model))
         tables = {tuple(dequantize.outputs[0].shape) for node, dequantize in nodes if node.op == "Gather"}
         for node, dequantize in nodes:
             packed = pack(dequantize)
             if isinstance(packed, str):
                 record.refusals.append(Refusal(self.name, node.name, packed))
+                continue
+            if node.op == "Gather" and packed.book is not None:
+                record.refusals.append(Refusal(self.name, node.name, "tables have no kernel for codes in a book"))
                 continue
             if node.op == "Gather":
                 _gather(edit, node, packed, shared)
@@ -97,6 +112,8 @@ class UseNBits(GraphPass):
                 if dequantize.attrs.get("axis", 1) % 2 != reduced:
                     record.refusals.append(Refusal(self.name, node.name, "blocks do not run along what is summed over"))
                     continue
+                if packed.book is not None and id(packed.source) not in shared:
+                    shared[id(packed.source)] = unpacked(unpacker, node, packed, packed.book)
                 self._matmul(edit, node, packed, shared, twin=(packed.rows, packed.k) in tables)
             record.changes += 1
             if not edit.uses(dequantize.outputs[0]):
@@ -104,7 +121,7 @@ class UseNBits(GraphPass):
         edit.drop_unused_constants()
 
     def _matmul(
-        self, edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes | int, ir.Constant], *, twin: bool
+        self, edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes | int, ir.Tensor], *, twin: bool
     ) -> None:
         hint, outputs = node.name, list(node.outputs)
         key = id(packed.source)
@@ -128,7 +145,7 @@ class UseNBits(GraphPass):
         edit.erase(node)
 
 
-def _gather(edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes | int, ir.Constant]) -> None:
+def _gather(edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes | int, ir.Tensor]) -> None:
     hint, outputs = node.name, list(node.outputs)
     width = packed.k * packed.bits // 8
     layers = [key for key in shared if isinstance(key, bytes)] if packed.k % packed.size == 0 else []
@@ -153,6 +170,16 @@ def _gather(edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes |
     edit.erase(node)
 
 
+def unpacked(unpacker: Unpacker, node: ir.Node, packed: Packed, book: Book) -> ir.Tensor:
+    """What the kernel reads in place of codes that have a book."""
+    rows, blocks, _ = packed.form
+    parts = [
+        packed.stored((rows, blocks, packed.size * width // 8), plane)
+        for (_, width), plane in zip(book.planes, packed.planes, strict=True)
+    ]
+    return unpacker.unpacked(node.name, book, parts, packed.form, node)
+
+
 def weighted(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
     """The nodes that read constants through DequantizeLinear in blocks, layers before tables, each with that node."""
     found = []
@@ -161,38 +188,60 @@ def weighted(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
         if port is None or node.domain or port >= len(node.inputs) or not node.inputs[port].inputs:
             continue
         source = node.inputs[port].inputs[0]
-        if source.op == "DequantizeLinear" and source.attrs.get("block_size", 0) and _constant(source):
+        if source.op == "DequantizeLinear" and source.attrs.get("block_size", 0) and _codes(source) is not None:
             found.append((node, source))
     yield from sorted(found, key=lambda pair: pair[0].op == "Gather")
 
 
-def _constant(node: ir.Node) -> bool:
-    return all(isinstance(tensor, ir.Constant) for tensor in node.inputs)
+def _codes(dequantize: ir.Node) -> tuple[ir.Constant, U8 | None] | None:
+    """The codes and what they are looked up in, if anything; None where they are not known."""
+    codes, *rest = dequantize.inputs
+    if not all(isinstance(tensor, ir.Constant) for tensor in rest):
+        return None
+    if isinstance(codes, ir.Constant):
+        return codes, None
+    if codes.inputs and codes.inputs[0].op == "Gather" and isinstance(codes.inputs[0].inputs[0], ir.Constant):
+        book, index = codes.inputs[0].inputs
+        cast = index.inputs[0] if index.inputs else None
+        if cast is not None and cast.op == "Cast" and isinstance(cast.inputs[0], ir.Constant):
+            return cast.inputs[0], ir.array(book)
+    return None
 
 
 def pack(dequantize: ir.Node) -> Packed | str:
     """The weights in the operators' layout, or why they have none."""
-    kind = str(np.dtype(dequantize.inputs[0].dtype))
+    found = _codes(dequantize)
+    assert found is not None
+    source, entries = found
+    kind = str(np.dtype(source.dtype if entries is None else entries.dtype))
     size, axis = int(dequantize.attrs["block_size"]), int(dequantize.attrs.get("axis", 1)) % 2
     if kind not in WIDTHS:
         return f"there is no kernel for {kind}"
     if size < SMALLEST_BLOCK or size & (size - 1):
         return f"blocks of {size} have no kernel: a power of two from {SMALLEST_BLOCK} on"
-    bits, signed = WIDTHS[kind], kind.startswith("int")
-    middle = 1 << (bits - 1)
-    source, parameters = dequantize.inputs[0], dequantize.inputs[1:]
-    scale, *rest = (turned(ir.array(tensor), axis) for tensor in parameters)
-    shift = middle if signed else 0
+    scale, *rest = (turned(ir.array(tensor), axis) for tensor in dequantize.inputs[1:])
     given = rest[0] if rest else np.zeros(scale.shape, np.int8)
-    zero = np.asarray(given.astype(np.int16) + shift, np.uint8)
+    bits, shift = WIDTHS[kind], 1 << (WIDTHS[kind] - 1) if kind.startswith("int") else 0
+    fill = np.asarray(given.astype(np.int16) + shift, np.uint8)
+    zero, book = fill, None
+    if entries is not None:
+        if len(entries) not in (1 << width for width in PLANES):
+            return f"there is no kernel for a book of {len(entries)} entries"
+        read = np.asarray(entries.astype(np.int16) + shift, np.uint8)
+        bits = 4 if read.max() < 16 else 8
+        fill, shift = np.searchsorted(read, zero).astype(np.uint8), 0
+        if (zero == zero.flat[0]).all():  # moved to the middle, which goes without saying
+            ahead = (1 << (bits - 1)) - int(zero.flat[0])
+            read, zero = read + np.uint8(ahead % 256), np.full_like(zero, 1 << (bits - 1))
+        book = Book(read, bits)
     rows, k = (int(d) for d in (source.shape if axis else source.shape[::-1]))
-    plain = bool((zero == middle).all())
 
-    def codes() -> U8:
-        return packed_rows(turned(ir.array(source), axis), zero, shift, bits, size)
+    def plane(low: int, width: int) -> Callable[[], U8]:
+        return lambda: packed_rows(turned(ir.array(source), axis), fill, shift, width, size, low)
 
-    zeros = None if plain else together(zero, bits)
-    return Packed(bits, size, rows, k, source, codes, np.ascontiguousarray(scale), zeros)
+    planes = [plane(*place) for place in (((0, bits),) if book is None else book.planes)]
+    zeros = None if (zero == 1 << (bits - 1)).all() else together(zero, bits)
+    return Packed(bits, size, rows, k, source, planes, book, np.ascontiguousarray(scale), zeros)
 
 
 def turned(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
@@ -200,8 +249,11 @@ def turned(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
     return values.T if axis == 0 else values
 
 
-def packed_rows(codes: npt.NDArray[Any], zero: U8, shift: int, bits: int, size: int) -> U8:
-    """(rows, blocks, bytes), a few rows at a time; a short last block is filled with zero points."""
+def packed_rows(codes: npt.NDArray[Any], zero: U8, shift: int, bits: int, size: int, low: int = 0) -> U8:
+    """Bits from `low` on of codes, as (rows, blocks, bytes), a few rows at a time.
+
+    A short last block is filled with zero points.
+    """
     rows, k = codes.shape
     missing = -k % size
     found = np.empty((rows, (k + missing) // size, size * bits // 8), np.uint8)
@@ -211,20 +263,10 @@ def packed_rows(codes: npt.NDArray[Any], zero: U8, shift: int, bits: int, size: 
         piece = np.asarray(codes[part].astype(np.int16) + shift, np.uint8)
         if missing:
             piece = np.concatenate([piece, np.repeat(zero[part, -1:], missing, axis=1)], axis=1)
+        if low or bits < 8:
+            piece = piece >> np.uint8(low) & np.uint8((1 << bits) - 1)
         found[part] = together(piece, bits).reshape(len(piece), found.shape[1], -1)
     return found
-
-
-def together(codes: U8, bits: int) -> U8:
-    """Codes in bytes along each row, the first in the lowest bits; rows are filled up with zeros."""
-    per = 8 // bits
-    missing = -codes.shape[1] % per
-    if missing:
-        codes = np.concatenate([codes, np.zeros((len(codes), missing), np.uint8)], axis=1)
-    packed = np.zeros((len(codes), codes.shape[1] // per), np.uint8)
-    for place in range(per):
-        packed |= codes[:, place::per] << np.uint8(place * bits)
-    return packed
 
 
 def _key(values: U8) -> bytes:

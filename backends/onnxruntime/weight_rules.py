@@ -1,4 +1,4 @@
-"""The table for weights in blocks: activations stay float, weights have 2, 4 or 8 bits.
+"""The table for weights in blocks: activations stay float, weights have a format of 2, 3, 4 or 8 bits.
 
     layer    MatMul, plain Gemm     MatMulNBits
     table    Gather along axis 0    GatherBlockQuantized
@@ -18,14 +18,13 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.backends.onnxruntime.spec import matrix_weight
+from qcompiler.backends.onnxruntime.weight_formats import FORMATS
 from qcompiler.errors import UsageError
-from qcompiler.quant import PerBlock, QSpec
-from qcompiler.quant.qtype import UINT2, UINT4, UINT8
+from qcompiler.quant import QSpec
 from qcompiler.targets import Condition, Float, OpRule, Weight
 from qcompiler.targets.conditions import plain_gemm
 
-TYPES = {2: UINT2, 4: UINT4, 8: UINT8}
-BLOCKS = (16, 32, 64, 128, 256)
+TABLE_BITS = (0, 2, 4, 8)
 SMALL_TABLE = 1 << 12
 """Numbers in a table up to which it stays float."""
 
@@ -40,6 +39,7 @@ class Blocks:
         symmetric: no zero points are stored.
         table_bits: of tables; 0 keeps them float.
         mixed_bits: 8 bits for layers that need them by their role.
+        format: of layers; tables hold whole numbers.
     """
 
     bits: int = 4
@@ -47,26 +47,23 @@ class Blocks:
     symmetric: bool = False
     table_bits: int = 8
     mixed_bits: bool = False
+    format: str = "int"
 
     def __post_init__(self) -> None:
-        if self.bits not in TYPES:
-            raise UsageError(f"there is no kernel for weights of {self.bits} bits", where="--bits", hint="2, 4 or 8")
-        if self.table_bits not in (0, *TYPES):
+        if self.table_bits not in TABLE_BITS:
             raise UsageError(
                 f"tables have no kernel for {self.table_bits} bits", where="--table-bits", hint="0, 2, 4, 8"
             )
-        if self.size not in BLOCKS:
-            raise UsageError(f"no kernel has blocks of {self.size}", where="--block", hint="16, 32, 64, 128 or 256")
 
-    def spec(self, bits: int) -> QSpec:
+    def spec(self, bits: int, form: str = "int") -> QSpec:
         """The spec of a matrix; the axis is turned to what is summed over."""
-        return QSpec(TYPES[bits], PerBlock(0, self.size), symmetric=self.symmetric)
+        return FORMATS[form].spec(bits, self.size, symmetric=self.symmetric)
 
     @property
     def rules(self) -> tuple[OpRule, ...]:
         """The table."""
         layer = OpRule(
-            "block-matrix", ("MatMul", "Gemm"), {1: Weight((self.spec(self.bits),))}, Float(),
+            "block-matrix", ("MatMul", "Gemm"), {1: Weight((self.spec(self.bits, self.format),))}, Float(),
             "section 2.2, MatMulNBits: one row 5 times float, many rows 1.1 to 1.3 times",
             conditions=(plain_gemm, matrix_weight), computes=f"w{self.bits}",
         )  # fmt: skip

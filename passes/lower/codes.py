@@ -2,7 +2,7 @@
 
 integer types     `numerics.affine`
 float types       `numerics.float_grid`
-palettes          `numerics.palette`
+codebooks         an entry of the book: a value of a palette, or one in units of a block's scale
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def values_of(codes: npt.NDArray[Any], encoding: Encoding) -> npt.NDArray[np.flo
     """The values that codes stand for."""
     axis, block = axis_of(encoding), block_of(encoding)
     if encoding.codebook is not None:
-        return look_up(codes, encoding, encoding.codebook)
-    if encoding.spec.qtype.kind == "float":
+        codes = look_up(codes, encoding, encoding.codebook)
+    if encoding.spec.qtype.kind != "int":
         return dequantize_float(codes, encoding.scale, axis=axis, block_size=block)
     return dequantize(codes, encoding.scale, encoding.zero_point, axis=axis, block_size=block)
 
 
 def look_up(codes: npt.NDArray[Any], encoding: Encoding, table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Entries of palettes, one for each group of indices of an axis."""
+    """Entries of codebooks, one for each group of indices of an axis."""
     shared, codes = encoding.spec.granularity, codes.astype(np.intp)  # NumPy does not index by types of four bits
     if not isinstance(shared, PerGroup):
         return np.asarray(table[0][codes], np.float32)
@@ -70,6 +70,20 @@ def block_of(encoding: Encoding) -> int | None:
     """How many values along the axis share a scale; None where there is no block."""
     granularity = encoding.spec.granularity
     return granularity.size if isinstance(granularity, PerBlock) and encoding.scale.ndim else None
+
+
+def book_of(encoding: Encoding) -> npt.NDArray[Any] | None:
+    """What codes in blocks are looked up in: whole numbers, in units of the scale; None where they are the numbers.
+
+    Integers that lie in a wider type have a book, too: its length says how many bits they take.
+    """
+    if block_of(encoding) is None:
+        return None
+    if encoding.codebook is not None:
+        return np.asarray(encoding.codebook[0], np.int8)
+    bits = encoding.spec.qtype.bits
+    lies_in_wider = encoding.spec.qtype.kind == "int" and bits & (bits - 1)  # types have powers of two
+    return np.arange(1 << bits, dtype=np.uint8) if lies_in_wider else None
 
 
 def np_dtype(encoding: Encoding) -> np.dtype[Any]:

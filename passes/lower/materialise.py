@@ -3,6 +3,7 @@
     site on a tensor        x -> DequantizeLinear(QuantizeLinear(x)), read by every use of x, graph outputs included
     site on a use           the same pair, read by that use; uses with equal encodings share one pair
     constant                integer initializer -> DequantizeLinear, or index of a palette -> Gather
+    blocks with a book      index -> Gather(book) -> DequantizeLinear; 3 bits have one: they lie in a wider type
     blocks in two levels    NVFP4 (see `two_levels`), opset 23
     constant factor         Mul(x, c) of a quantized x -> DequantizeLinear with scale * c
     dynamic activation      DynamicQuantizeLinear, MatMulInteger, Cast, Mul (see `dynamic`); DynamicQuantizeLSTM

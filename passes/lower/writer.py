@@ -11,7 +11,7 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from qcompiler import ir
-from qcompiler.passes.lower.codes import axis_of, block_of, codes_of, np_dtype
+from qcompiler.passes.lower.codes import axis_of, block_of, book_of, codes_of, np_dtype
 from qcompiler.passes.lower.dynamic import Quantized, quantize_dynamic
 from qcompiler.passes.lower.two_levels import is_two_level, quantize_blocks, scale_tensor
 from qcompiler.quant import Encoding, PerGroup, QSpec
@@ -104,14 +104,26 @@ class Writer:
 
     def _constant(self, tensor: ir.Constant, encoding: Encoding, reader: ir.Node) -> ir.Tensor:
         """An initializer of codes in place of `tensor`, and the DequantizeLinear that reads it, before `reader`."""
-        if encoding.codebook is not None:
+        if encoding.codebook is not None and block_of(encoding) is None:
             return self._palette(tensor, encoding, encoding.codebook, reader)
-        codes = self.edit.constant(f"{tensor.name}_q", codes_of(tensor, encoding))
+        codes: ir.Tensor = self.edit.constant(f"{tensor.name}_q", codes_of(tensor, encoding))
+        entries = book_of(encoding)
+        if entries is not None:
+            codes = self._look_up(codes, self._number(f"{tensor.name}_book", entries), tensor, reader)
         if is_two_level(encoding):
             parameters = [scale_tensor(self.edit, tensor.name, encoding, reader)]
         else:
             parameters = self._parameters(tensor.name, encoding, tensor.dtype)
         return self._dequantize(codes, tensor, parameters, encoding, before=reader)
+
+    def _look_up(self, codes: ir.Tensor, book: ir.Constant, like: ir.Constant, reader: ir.Node) -> ir.Tensor:
+        """Gather(book, Cast(codes)), before `reader`."""
+        index = self.edit.variable(f"{like.name}_index", np.dtype(np.int32), like.shape)
+        to = {"to": int(TensorProto.INT32)}
+        self.edit.add("Cast", [codes], name=f"{like.name}_cast", attrs=to, outputs=[index], before=reader)
+        output = self.edit.variable(f"{like.name}_entries", book.dtype, like.shape)
+        self.edit.add("Gather", [book, index], name=f"{like.name}_look_up", outputs=[output], before=reader)
+        return output
 
     def _palette(
         self, tensor: ir.Constant, encoding: Encoding, table: npt.NDArray[np.float32], reader: ir.Node
@@ -162,7 +174,9 @@ class Writer:
         scale = self._number(f"{name}_scale", encoding.scale.astype(dtype, copy=False))
         if block_of(encoding) is not None and not encoding.zero_point.any():
             return [scale]
-        return [scale, self._number(f"{name}_zero_point", encoding.zero_point.astype(np_dtype(encoding)))]
+        entries = book_of(encoding)
+        kind = np_dtype(encoding) if entries is None else entries.dtype
+        return [scale, self._number(f"{name}_zero_point", encoding.zero_point.astype(kind))]
 
     def _number(self, hint: str, values: npt.NDArray[Any]) -> ir.Constant:
         """An initializer with these values, made once."""

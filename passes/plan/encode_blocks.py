@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.numerics.block_range import PIECE, BlockGrid
+from qcompiler.numerics.block_range import PIECE
 from qcompiler.numerics.block_rounding import Rows, round_blocks
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
+from qcompiler.passes.lower.codes import values_of
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
 
@@ -29,7 +30,7 @@ F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
 STORED = ("f32", "half", "f16")
 """Forms of scales that are rounded here; f16 is TensorRT's, which takes positive ones alone."""
-BOOKS = {"nf4": NF4_BOOK, "fp4_e2m1": E2M1_BOOK}
+BOOKS: dict[str, tuple[float, ...]] = {"nf4": NF4_BOOK, "fp4_e2m1": E2M1_BOOK}
 
 
 class Rounded(NamedTuple):
@@ -44,7 +45,8 @@ class Rounded(NamedTuple):
     def encoding(self, spec: QSpec) -> Encoding:
         """The encoding, in the layout of the weight; codes that have it already are not copied."""
         scale, zero, codes = (np.ascontiguousarray(turned(part, spec)) for part in self[:3])
-        return Encoding(spec, scale, zero, self.method, codes)
+        book = np.asarray([BOOKS[spec.qtype.name]], np.float32) if spec.qtype.kind == "codebook" else None
+        return Encoding(spec, scale, zero, self.method, codes, book)
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,8 @@ def _rounded(
 
 def block_values(encoding: Encoding) -> F32:
     """The values that codes in blocks stand for, in the layout of the weight."""
-    spec = encoding.spec
     assert encoding.codes is not None
-    scale, zero, codes = (turned(part, spec) for part in (encoding.scale, encoding.zero_point, encoding.codes))
-    return np.ascontiguousarray(turned(BlockGrid(levels(spec), block_size(spec), scale, zero).values(codes), spec))
+    return values_of(encoding.codes, encoding)
 
 
 def units(model: ir.Model, plan: QuantPlan) -> list[list[Site]]:

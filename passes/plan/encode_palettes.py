@@ -23,7 +23,7 @@ from qcompiler import ir
 from qcompiler.numerics.gptq import gptq, proxy_loss
 from qcompiler.numerics.palette import PaletteGrid
 from qcompiler.pipeline import PassRecord, PlanPass
-from qcompiler.quant import Encoding, PerGroup, QSpec, QuantPlan, Site
+from qcompiler.quant import Encoding, PerBlock, PerGroup, QSpec, QuantPlan, Site
 from qcompiler.targets.spec import reduced_axis
 
 F64 = npt.NDArray[np.float64]
@@ -72,6 +72,7 @@ def palettes(model: ir.Model, plan: QuantPlan) -> list[Site]:
         for site, decision in plan.quantized()
         if decision.choice is not None
         and decision.choice.qtype.kind == "codebook"
+        and not isinstance(decision.choice.granularity, PerBlock)
         and site.port == 1
         and site.consumer in nodes
         and rounded(nodes[site.consumer])

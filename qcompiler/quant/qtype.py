@@ -21,7 +21,7 @@ class QType:
         kind: how a code becomes a number.
         bits: storage bits for one value.
         low, high: smallest and largest finite value of the grid, in units of the scale.
-        onnx: the `onnx.TensorProto.DataType` number, 0 where ONNX has no such type.
+        onnx: the `onnx.TensorProto.DataType` number of what holds a code, 0 where ONNX has no such type.
     """
 
     name: str
@@ -42,6 +42,7 @@ class QType:
 
 INT2 = QType("int2", "int", 2, -2, 1, 26)
 UINT2 = QType("uint2", "int", 2, 0, 3, 25)
+UINT3 = QType("uint3", "int", 3, 0, 7, 21)
 INT4 = QType("int4", "int", 4, -8, 7, 22)
 UINT4 = QType("uint4", "int", 4, 0, 15, 21)
 INT8 = QType("int8", "int", 8, -128, 127, 3)
@@ -54,14 +55,14 @@ FP8_E5M2 = QType("fp8_e5m2", "float", 8, -57344, 57344, 19)
 FP4_E2M1 = QType("fp4_e2m1", "float", 4, -6, 6, 23)
 FP16 = QType("fp16", "float", 16, -65504, 65504, 10)
 BF16 = QType("bf16", "float", 16, -3.3895313892515355e38, 3.3895313892515355e38, 16)
-NF4 = QType("nf4", "codebook", 4, -1, 1)
+NF4 = QType("nf4", "codebook", 4, -127, 127, 21)
 PALETTE4 = QType("palette4", "codebook", 4, 0, 15, 21)
 PALETTE6 = QType("palette6", "codebook", 6, 0, 63, 2)
 
 QTYPES: dict[str, QType] = {
     t.name: t
     for t in (
-        INT2, UINT2, INT4, UINT4, INT8, UINT8, INT16, UINT16, INT32, FP8_E4M3, FP8_E5M2, FP4_E2M1, FP16, BF16, NF4,
-        PALETTE4, PALETTE6,
+        INT2, UINT2, UINT3, INT4, UINT4, INT8, UINT8, INT16, UINT16, INT32, FP8_E4M3, FP8_E5M2, FP4_E2M1, FP16, BF16,
+        NF4, PALETTE4, PALETTE6,
     )
 }  # fmt: skip

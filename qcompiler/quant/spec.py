@@ -102,7 +102,8 @@ class Encoding:
         zero_point: int32, same shape as `scale`.
         method: how the range was chosen (`minmax`, `mse`, `given`, ...).
         codes: codes of a constant whose rounding was optimised; None means nearest.
-        codebook: of a palette: float32, one row of values for each group; the codes are then indices into it.
+        codebook: float32, one row of values for each group of a palette, or one for all blocks, in units of their
+            scales; the codes are then indices into it.
     """
 
     spec: QSpec

@@ -12,7 +12,8 @@ from onnx import TensorProto, numpy_helper
 from qcompiler import compiler, ir
 from qcompiler.backends import get
 from qcompiler.backends.base import configured
-from qcompiler.backends.onnxruntime.nbits import UseNBits, together
+from qcompiler.backends.onnxruntime.nbits import UseNBits
+from qcompiler.backends.onnxruntime.unpack import together
 from qcompiler.errors import UsageError
 from qcompiler.frontend import front
 from qcompiler.passes.prepare.infer_shapes import InferShapes
@@ -155,7 +156,8 @@ def test_what_has_no_kernel_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("options", "where"),
     [
-        ({"bits": 3}, "--bits"), ({"block": 24}, "--block"), ({"table_bits": 5}, "--table-bits"),
+        ({"bits": 5}, "--bits"), ({"format": "nf5"}, "--format"), ({"format": "nf4", "bits": 2}, "--bits"),
+        ({"bits": 3, "portable": True}, "--portable"), ({"block": 24}, "--block"), ({"table_bits": 5}, "--table-bits"),
         ({"accuracy_level": 7}, "--accuracy-level"), ({"bits": 2, "portable": True}, "--portable"),
     ],
 )  # fmt: skip
