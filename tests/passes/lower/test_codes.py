@@ -17,7 +17,7 @@ from qcompiler.passes.plan.encode import Encode, encode_constant
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant import Encoding, PerAxis, PerBlock, PerTensor, QSpec, QuantPlan, Site, SitePlan
 from qcompiler.quant.plan_file import plan_from_json, plan_to_json
-from qcompiler.quant.qtype import FP4_E2M1, FP8_E4M3, INT4, NF4, UINT4
+from qcompiler.quant.qtype import FP4_E2M1, FP8_E4M3, INT4, UINT4, QType
 from tests.graphs import session
 
 SPECS = [
@@ -93,5 +93,5 @@ def test_few_bits_are_clipped_where_that_is_nearer(spec: QSpec) -> None:
 
 def test_a_type_that_onnx_lacks() -> None:
     encoding = encode_constant(np.ones((2, 2), np.float32), QSpec(FP8_E4M3))
-    with pytest.raises(InternalError, match="no type nf4"):
-        np_dtype(replace(encoding, spec=QSpec(NF4)))
+    with pytest.raises(InternalError, match="no type int5"):
+        np_dtype(replace(encoding, spec=QSpec(QType("int5", "int", 5, -16, 15))))
