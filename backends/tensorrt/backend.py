@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from qcompiler import ir
 from qcompiler.backends.base import Host, Job, Untimed
@@ -40,7 +41,7 @@ class TensorRT(Untimed):
         allow_float: names of nodes that may compute in float though they were planned in fewer bits.
         allow_fallback: any node may.
         put: nodes that have a precision of their own in `mixed`, "PATTERN=PRECISION" each.
-        kv_cache: how a cache of keys and values is stored, int8, empty for float (see `passes.lower.cache`).
+        kv_cache: how a cache of keys and values is stored, int8 or fp8, empty for float (see `passes.lower.cache`).
     """
 
     variant: str = "sm89"
@@ -51,19 +52,28 @@ class TensorRT(Untimed):
     kv_cache: str = ""
 
     def __post_init__(self) -> None:
-        if self.kv_cache not in ("", "int8"):
+        if self.kv_cache not in ("", *self._caches):
             why = NO_CACHE.get(self.kv_cache)
             said = f"no cache is stored as {self.kv_cache}{': ' if why else ''}{why or ''}"
-            raise UsageError(said, where="--kv-cache", hint="known: int8")
+            raise UsageError(said, where="--kv-cache", hint=f"known: {', '.join(self._caches)}")
         for name in ("allow_float", "put"):  # a recipe gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         parsed(self.put, schemes(GPUS[self.variant]))
 
     @property
+    def _caches(self) -> tuple[str, ...]:
+        return ("int8", "fp8") if GPUS[self.variant].fp8 else ("int8",)
+
+    @property
+    def _fixed(self) -> bool:
+        """Whether scales of the cache are fixed: the builder takes no computed ones of FP8."""
+        return self.kv_cache == "fp8"
+
+    @property
     def spec(self) -> TargetSpec:
         """The table of the variant."""
         table = spec(self.variant, self.put)
-        return replace(table, observes=observed) if self.kv_cache else table
+        return replace(table, observes=partial(observed, fixed=self._fixed)) if self.kv_cache else table
 
     @property
     def host(self) -> Host:
@@ -95,7 +105,7 @@ class TensorRT(Untimed):
         if precision == "float":
             return (legal,)
         masks, known = SoftenMasks(), stats if isinstance(stats, Statistics) else None
-        cache = (QuantizeCache(self.kv_cache, known),) if self.kv_cache else ()
+        cache = (QuantizeCache(self.kv_cache, known, self._fixed),) if self.kv_cache else ()
         return (legal, masks, ToHalf(precision == "bf16", stats, masks.values), *cache)
 
     def simulate(self, model: ir.Model) -> ir.Model:

@@ -16,6 +16,7 @@ from qcompiler.backends.base import Job
 from qcompiler.backends.tensorrt.keep_single import is_single
 from qcompiler.backends.tensorrt.profile import Bounds
 from qcompiler.passes.lower.cache import token_bytes
+from qcompiler.passes.lower.cache_fixed import E4M3
 
 if TYPE_CHECKING:
     from qcompiler.backends.tensorrt.backend import TensorRT
@@ -30,6 +31,7 @@ NEEDS: Mapping[int, tuple[str, int, str]] = {
 }
 """Name, smallest compute capability, and smallest version of TensorRT by type (fact sheet, section 7)."""
 
+CODES = (np.dtype(np.int8), E4M3)
 INT8_CONV = 80
 """Turing computes int8 convolutions in float."""
 
@@ -88,12 +90,14 @@ def types(model: ir.Model) -> Iterator[int]:
 
 
 def caches(model: ir.Model) -> dict[str, dict[str, str]]:
-    """Caches that come and go in codes: their type, and the input that holds the scales of their tokens."""
+    """Caches that come and go in codes: their type, and the input that holds the scales of their tokens, if any."""
     names = {tensor.name for tensor in model.inputs}
+    stored = [tensor for tensor in model.inputs if tensor.name.startswith("past") and tensor.dtype in CODES]
+    beside = {tensor.name: f"{tensor.name}_scale" for tensor in stored}
     return {
-        tensor.name: {"type": str(np.dtype(tensor.dtype)), "scale": scale}
-        for tensor in model.inputs
-        if (scale := f"{tensor.name}_scale") in names
+        tensor.name: {"type": str(np.dtype(tensor.dtype))}
+        | ({"scale": beside[tensor.name]} if beside[tensor.name] in names else {})
+        for tensor in stored
     }
 
 

@@ -20,6 +20,7 @@ from qcompiler.analysis import Runner, SessionConfig
 from qcompiler.backends.base import Job
 from qcompiler.backends.tensorrt.manifest import manifest
 from qcompiler.backends.tensorrt.profile import Bounds, Shape
+from qcompiler.passes.lower.cache_fixed import E4M3
 
 if TYPE_CHECKING:
     from qcompiler.backends.tensorrt.backend import TensorRT
@@ -50,7 +51,7 @@ def text(value: object) -> str:
 def golden_feed(job: Job, bounds: Mapping[str, Bounds]) -> Arrays:
     """The first sample; without data ones of the usual shape, which say whether an engine runs, not how well.
 
-    So are caches in codes, of which samples know nothing.
+    So are caches in codes, of which samples know nothing. Numbers of 8-bit floats are given by their bits.
     """
     found: Arrays = {}
     if job.samples is not None:
@@ -59,7 +60,8 @@ def golden_feed(job: Job, bounds: Mapping[str, Bounds]) -> Arrays:
         found = {name: value for name, value in given.items() if types.get(name) == value.dtype}
     for tensor in [tensor for tensor in job.model.inputs if tensor.name not in found]:
         shape = bounds[tensor.name][1] if tensor.name in bounds else tuple(tensor.shape or ())
-        found[tensor.name] = np.ones(shape, np.float32 if tensor.dtype is None else tensor.dtype)
+        ones = np.ones(shape, np.float32 if tensor.dtype is None else tensor.dtype)
+        found[tensor.name] = ones.view(np.uint8) if ones.dtype == E4M3 else ones
     return found
 
 

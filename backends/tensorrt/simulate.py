@@ -5,6 +5,7 @@
                           s = e4m3(|b| / factor) * factor                  Cast to FP8 and back
                           v = sign(b) * level(|b / s|) * s                 level: nearest of 0, .5, 1, 1.5, 2, 3, 4, 6
     bfloat16 graph        float32, each result rounded by a Cast to bfloat16 and back
+    E4M3 at inputs, outputs   its bits, in bytes (`cache_codes`): ONNX Runtime joins no floats of 8 bits
 
 Nearest with ties to even: the thresholds between the levels of E2M1 are .25, .75, 1.25, 1.75, 2.5, 3.5, 5, and those
 whose even neighbour lies above (.75, 1.75, 3.5) belong to it. Each step up is one comparison:
@@ -16,7 +17,7 @@ FP8, INT8 and INT4 run in ONNX Runtime as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +27,8 @@ from onnx import TensorProto
 
 from qcompiler import ir
 from qcompiler.numerics.float_grid import dequantize_float
+from qcompiler.passes.lower.cache_codes import TOPS, Codes
+from qcompiler.passes.lower.cache_fixed import E4M3
 from qcompiler.passes.lower.two_levels import DYNAMIC
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import GraphPass, PassRecord, Pipeline
@@ -42,10 +45,11 @@ def simulated(model: ir.Model) -> ir.Model:
     """A model that ONNX Runtime runs; the same one where it has all kernels."""
     dynamic = any(node.op == DYNAMIC for node in model.nodes)
     wide = any(t.dtype is not None and np.dtype(t.dtype) == BF16 for node in model.nodes for t in node.outputs)
-    if not (dynamic or wide or any(map(is_stored_fp4, model.nodes))):
+    bits = any(tensor.dtype == E4M3 for tensor in model.inputs)
+    if not (dynamic or wide or bits or any(map(is_stored_fp4, model.nodes))):
         return model
     copy = model.copy()
-    steps: list[GraphPass] = [UnpackFp4(), RoundBf16()] if wide else [UnpackFp4()]
+    steps: list[GraphPass] = [UnpackFp4(), BytesOfCaches(), *([RoundBf16()] if wide else [])]
     Pipeline().graph(copy, [*steps, EliminateDead()])
     return copy
 
@@ -139,6 +143,36 @@ class _Maker:
         if value not in self.numbers:
             self.numbers[value] = self.constant(np.asarray(value, np.float32))
         return self.numbers[value]
+
+
+@dataclass(frozen=True)
+class BytesOfCaches(GraphPass):
+    """Caches in E4M3 become bytes: past, and what is joined with it."""
+
+    name: ClassVar[str] = "bytes-of-caches"
+
+    def apply(self, model: ir.Model, record: PassRecord) -> None:
+        """Each cache is a change."""
+        edit = ir.Editor(model, model.graph)
+        for past in [tensor for tensor in model.inputs if tensor.dtype == E4M3]:
+            (join,) = [use.node for use in edit.uses(past) if use.node is not None and use.node.op == "Concat"]
+            codes, whole = join.inputs[1], join.outputs[0]
+            (quantizer,) = codes.inputs
+            x, scale = quantizer.inputs[:2]
+            made = Codes(edit, "fp8", 0, np.dtype(x.dtype), past.name, before=quantizer)
+            most = made.number(TOPS["fp8"] * float(ir.array(scale)))
+            least = made.number(-float(ir.array(most)))
+            clipped = edit.add("Clip", [x, least, most], name=f"{past.name}_clip", before=quantizer).outputs[0]
+            stored = edit.variable(f"{past.name}_bits", made.stored, codes.shape)
+            made.encode(clipped, scale, stored)
+            edit.set_input(join, 1, stored)
+            for tensor in (past, whole):
+                edit.retype(tensor, made.stored, tensor.shape)
+            for use in edit.uses(whole):
+                if use.node is not None and use.node.op == "DequantizeLinear":
+                    value = replace(made, before=use.node).decode(whole, scale)
+                    edit.replace_uses(use.node.outputs[0], value)
+            record.changes += 1
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ import numpy as np
 from qcompiler import ir
 from qcompiler.passes.lower.cache_attention import AXES, PRESENT, keeps, quantize_inside, store_inside
 from qcompiler.passes.lower.cache_codes import TOPS, Codes
+from qcompiler.passes.lower.cache_fixed import round_fixed, store_fixed
 from qcompiler.passes.plan.stretched import Statistics
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import GraphPass, PassRecord
@@ -47,11 +48,13 @@ class QuantizeCache(GraphPass):
     Attributes:
         kind: how: one of `KINDS`.
         stats: what calibration saw; None without data.
+        fixed: fp8 has scales of channels alone (`cache_fixed`).
     """
 
     name: ClassVar[str] = "quantize-cache"
     kind: str = "int8"
     stats: Statistics | None = None
+    fixed: bool = False
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each cache is a change; one of another form is refused."""
@@ -82,10 +85,12 @@ class QuantizeCache(GraphPass):
             why = f"the model has opset {model.opset}, and a cache in {self.kind} needs {LEAST_OPSET}"
         if why is not None or codes is None:
             return why
-        new, factor = node.inputs[1], self._factor(past, _end(edit, node.outputs[0]))
+        new, factor = node.inputs[1], self._factor(past, _end(edit, node.outputs[0]), codes.dtype)
+        if self.fixed:
+            return round_fixed(edit, past, node, factor)
         shape = [*list(past.shape or [])[:2], None]
         if factor is not None:
-            channels = edit.constant(f"{past.name}_channels", factor.astype(codes.dtype))
+            channels = edit.constant(f"{past.name}_channels", factor)
             new = edit.add("Div", [new, channels], name=f"{past.name}_even", before=node).outputs[0]
         scale = codes.scale(new)
         edit.rename(scale, f"{past.name}_scales")
@@ -99,18 +104,20 @@ class QuantizeCache(GraphPass):
         edit.set_input(node, 1, value)
         return None
 
-    def _factor(self, past: ir.Variable, present: ir.Tensor | None) -> np.ndarray | None:
-        if self.stats is None or present is None or "key" not in past.name or past.shape is None:
+    def _factor(self, past: ir.Variable, present: ir.Tensor | None, dtype: np.dtype[Any]) -> np.ndarray | None:
+        """c; of channels that were 0 throughout the largest of all."""
+        if self.stats is None or present is None or past.shape is None or not self.fixed | ("key" in past.name):
             return None
         ends, heads, width = self.stats.channel_range(present.name, AXES), past.shape[1], past.shape[3]
-        if ends is None or not isinstance(heads, int) or ends.absmax.size != heads * width or not ends.absmax.all():
+        if ends is None or not isinstance(heads, int) or ends.absmax.size != heads * width:
             return None
-        found: np.ndarray = ends.absmax.reshape(1, heads, 1, width)
+        known = np.where(ends.absmax > 0, ends.absmax, ends.absmax.max() or 1)
+        found: np.ndarray = np.maximum(known, np.finfo(dtype).tiny).astype(dtype).reshape(1, heads, 1, width)
         return found
 
 
-def observed(model: ir.Model) -> Mapping[str, tuple[int, ...]]:
-    """The caches whose extremes are wanted by head and channel."""
+def observed(model: ir.Model, *, fixed: bool = False) -> Mapping[str, tuple[int, ...]]:
+    """The caches whose extremes are wanted by head and channel; those of values where scales are `fixed`."""
     edit, found = ir.Editor(model, model.graph), dict[str, tuple[int, ...]]()
     for past in [tensor for tensor in model.inputs if tensor.name.startswith("past")]:
         node = _reader(edit, past)
@@ -118,7 +125,7 @@ def observed(model: ir.Model) -> Mapping[str, tuple[int, ...]]:
             continue
         if keeps(node, past):
             found.update({node.outputs[port].name: AXES for port in PRESENT})
-        elif "key" in past.name and _joins(edit, past, node) is None:
+        elif fixed | ("key" in past.name) and _joins(edit, past, node) is None:
             found[node.outputs[0].name] = AXES
     return found
 
@@ -190,23 +197,27 @@ def store(model: ir.Model, kind: str) -> Stored:
     inside = store_inside(edit, result)
     parts = {tensor.name: tensor for node in result.nodes for tensor in node.outputs}
     constants = {constant.name: constant for constant in result.constants()}
-    joined = 0
+    joined = fixed = 0
     for past in list(result.inputs):
         stored, scale = parts.get(f"{past.name}_codes"), parts.get(f"{past.name}_scales")
-        node = _reader(edit, past) if stored is not None and scale is not None else ""
-        if isinstance(node, str) or stored is None or scale is None or node.op != "Concat":
+        node = _reader(edit, past) if stored is not None else ""
+        if isinstance(node, str) or stored is None or node.op != "Concat":
             continue
         codes = _codes(edit, kind, past, node)
         assert codes is not None
         _uncast(edit, past, node, codes.dtype)
-        _join(edit, past, node, codes, stored, scale, constants.get(f"{past.name}_channels"))
-        joined += 1
-    if not inside + joined:
+        if scale is None:
+            store_fixed(edit, past, node, stored)
+            fixed += 1
+        else:
+            _join(edit, past, node, codes, stored, scale, constants.get(f"{past.name}_channels"))
+            joined += 1
+    if not inside + joined + fixed:
         return Stored(model)
     EliminateDead().apply(result, PassRecord(EliminateDead.name))
     edit = ir.Editor(result, result.graph)
     edit.sort()
-    said = f"{inside + joined} caches are {kind} at the inputs and outputs"
+    said = f"{inside + joined + fixed} caches are {kind} at the inputs and outputs"
     said += ", with a scale for each token beside each: NAME and NAME_scale" if joined else ", scales are fixed"
     return Stored(result, (f"{said}; a token takes {token_bytes(result)} bytes of cache, in float {before}",))
 
@@ -214,7 +225,7 @@ def store(model: ir.Model, kind: str) -> Stored:
 def _uncast(edit: ir.Editor, past: ir.Variable, node: ir.Node, dtype: np.dtype[Any]) -> None:
     """Has a cache come and go in the type of its Concat."""
     present, end = node.outputs[0], _end(edit, node.outputs[0])
-    edit.set_input(node, 0, past)
+    edit.replace_uses(node.inputs[0], past)  # Shape reads it, too
     edit.retype(past, dtype, past.shape)
     if end is not None and end is not present:
         edit.replace_uses(end, present)

@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     "--accuracy-level", type=int, metavar="N", help="onnxruntime, w4: 4 computes in int8, 0 in float32.  [default: 4]"
 )
 @options.of_target(
-    "--kv-cache", metavar="T", help="Store the cache of keys and values as int8; onnxruntime: or as fp8 or int4."
+    "--kv-cache", metavar="T", help="Store the cache of keys and values as int8, fp8 or int4: what the target can."
 )
 @options.of_target(
     "--image", multiple=True, metavar="NAME:RGB:SCALE:BIAS", help="coreml: an input fed with pixels; RGB, BGR or GRAY."
