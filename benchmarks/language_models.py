@@ -1,6 +1,6 @@
 """What bits cost a language model: perplexity by method, bits and block, beside ONNX Runtime's own quantizer.
 
-    python -m benchmarks.language_models MODEL CALIBRATION.npz EVALUATION.npz [--bits 4] [--block 32]
+    python -m benchmarks.language_models MODEL CALIBRATION.npz EVALUATION.npz [--bits 4] [--block 32] [--format int]
                                          [--methods rtn,gptq] [--peer] [--speed] [--symmetric] [--rotate]
     python -m benchmarks.language_models minilm_l6 ...       a model of the zoo, judged by its own metric
 
@@ -150,16 +150,17 @@ def main() -> None:
     parser.add_argument("model", help="a file, or the name of a model of the zoo")
     parser.add_argument("calibration", type=Path, nargs="?")
     parser.add_argument("evaluation", type=Path, nargs="?")
-    for name, kind, default in (("bits", int, 4), ("block", int, 32), ("level", int, 0), ("past", int, 64)):
+    for name, kind, default in (("bits", int, 0), ("block", int, 0), ("level", int, 0), ("past", int, 64)):
         parser.add_argument(f"--{name}", type=kind, default=default)
     parser.add_argument("--methods", default="rtn,mse,hqq,awq,gptq,auto")
+    parser.add_argument("--format", default="int")
     parser.add_argument("--json", type=Path)
     for name in ("peer", "speed", "symmetric", "rotate"):
         parser.add_argument(f"--{name}", action="store_true")
     given = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
     options = {
-        "bits": given.bits, "block": given.block, "table_bits": 0, "symmetric": given.symmetric,
+        "format": given.format, "bits": given.bits, "block": given.block, "table_bits": 0, "symmetric": given.symmetric,
         "accuracy_level": given.level,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
@@ -174,7 +175,7 @@ def main() -> None:
             model, data, verdict = entry.path, [zoo_data.bench_feed(given.model, feeds)], in_zoo(entry)
         files = {"float": model}
         if given.peer:
-            files["peer"] = peer(model, folder, given.bits, given.block, given.symmetric, given.level)
+            files["peer"] = peer(model, folder, given.bits or 4, given.block or 32, given.symmetric, given.level)
         for method in filter(None, given.methods.split(",")):
             files[method] = ours(model, calibration, folder, method, options, given.rotate)
         speeds = one_token(files, data, given.past) if given.speed else {}

@@ -13,6 +13,7 @@ from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.condition import condition
 from qcompiler.backends.onnxruntime.experts import UseQMoE
+from qcompiler.backends.onnxruntime.fold_float8 import FoldFloat8
 from qcompiler.backends.onnxruntime.gate import Feed, gate, loaded
 from qcompiler.backends.onnxruntime.hold_float import HoldFloat
 from qcompiler.backends.onnxruntime.inspect import origin_of
@@ -113,7 +114,7 @@ class OnnxRuntime:
 
     def legalise(self, plan: QuantPlan, stats: Ranges | None, precision: Precision) -> Sequence[GraphPass]:
         """Forms that ONNX Runtime's optimizers leave as planned; nothing else changes."""
-        own: tuple[GraphPass, ...] = () if self.portable else (UseNBits(self.accuracy_level),)
+        own: tuple[GraphPass, ...] = () if self.portable else (UseNBits(self.accuracy_level), FoldFloat8())
         if own and precision == "w4":
             kept = frozenset(name for name, node in plan.nodes.items() if node.reason.startswith(KEPT))
             blocks = self.blocks

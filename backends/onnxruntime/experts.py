@@ -107,7 +107,7 @@ class UseQMoE(GraphPass):
         experts, n, k = values.shape
         rows = np.ascontiguousarray(values.reshape(-1, k), np.float32)
         levels = Levels.unsigned(self.bits, symmetric=self.symmetric)
-        found = round_blocks(rows, levels, self.size, "auto", half=values.dtype == np.float16)
+        found = round_blocks(rows, levels, self.size, "auto", form="half" if values.dtype == np.float16 else "f32")
         zero = np.asarray(found.grid.zero_point, np.uint8)
         codes = packed_rows(found.codes, zero, 0, self.bits, self.size).reshape(experts, n, -1)
         scale = found.grid.scale.astype(values.dtype).reshape(experts, n, -1)

@@ -22,7 +22,7 @@ Source: ONNX Runtime, ContribOperators.md, MatMulNBits and GatherBlockQuantized.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.backends.onnxruntime.scales import Scales
 from qcompiler.backends.onnxruntime.unpack import PLANES, Book, Unpacker, together
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.rewrite import Refusal
@@ -59,7 +60,7 @@ class Packed(NamedTuple):
     source: ir.Constant
     planes: Sequence[Callable[[], U8]]
     book: Book | None
-    scale: npt.NDArray[np.floating[Any]]
+    scale: Scales
     zero: U8 | None
 
     @property
@@ -130,7 +131,7 @@ class UseNBits(GraphPass):
             if twin:
                 shared.setdefault(_key(packed.codes()), shared[key])
         weight = shared[key]
-        inputs: list[ir.Tensor | None] = [node.inputs[0], weight, edit.constant(f"{hint}_scales", packed.scale)]
+        inputs: list[ir.Tensor | None] = [node.inputs[0], weight, packed.scale.tensor(edit, f"{hint}_scales", node)]
         inputs.append(None if packed.zero is None else edit.constant(f"{hint}_zero_points", packed.zero))
         if len(node.inputs) > 2 and node.inputs[2].name:
             inputs += [None, node.inputs[2]]
@@ -161,7 +162,7 @@ def _gather(edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes |
             return np.ascontiguousarray(packed.codes().reshape(packed.rows, -1)[:, :width])
 
         table = edit.constant(f"{hint}_table", packed.stored((packed.rows, width), flat))
-    inputs = [table, node.inputs[1], edit.constant(f"{hint}_scales", packed.scale)]
+    inputs = [table, node.inputs[1], packed.scale.tensor(edit, f"{hint}_scales", node)]
     if packed.zero is not None:
         inputs.append(edit.constant(f"{hint}_zero_points", packed.zero))
     attrs = {"bits": packed.bits, "block_size": packed.size, "gather_axis": 0, "quantize_axis": 1}
@@ -195,8 +196,8 @@ def weighted(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
 
 def _codes(dequantize: ir.Node) -> tuple[ir.Constant, U8 | None] | None:
     """The codes and what they are looked up in, if anything; None where they are not known."""
-    codes, *rest = dequantize.inputs
-    if not all(isinstance(tensor, ir.Constant) for tensor in rest):
+    codes, scale, *rest = dequantize.inputs
+    if Scales.read(scale) is None or not all(isinstance(tensor, ir.Constant) for tensor in rest):
         return None
     if isinstance(codes, ir.Constant):
         return codes, None
@@ -219,8 +220,11 @@ def pack(dequantize: ir.Node) -> Packed | str:
         return f"there is no kernel for {kind}"
     if size < SMALLEST_BLOCK or size & (size - 1):
         return f"blocks of {size} have no kernel: a power of two from {SMALLEST_BLOCK} on"
-    scale, *rest = (turned(ir.array(tensor), axis) for tensor in dequantize.inputs[1:])
-    given = rest[0] if rest else np.zeros(scale.shape, np.int8)
+    scale = Scales.read(dequantize.inputs[1])
+    assert scale is not None
+    scale = replace(scale, stored=np.ascontiguousarray(turned(scale.stored, axis)))
+    rest = [turned(ir.array(tensor), axis) for tensor in dequantize.inputs[2:]]
+    given = rest[0] if rest else np.zeros(scale.stored.shape, np.int8)
     bits, shift = WIDTHS[kind], 1 << (WIDTHS[kind] - 1) if kind.startswith("int") else 0
     fill = np.asarray(given.astype(np.int16) + shift, np.uint8)
     zero, book = fill, None
@@ -229,7 +233,9 @@ def pack(dequantize: ir.Node) -> Packed | str:
             return f"there is no kernel for a book of {len(entries)} entries"
         read = np.asarray(entries.astype(np.int16) + shift, np.uint8)
         bits = 4 if read.max() < 16 else 8
-        fill, shift = np.searchsorted(read, zero).astype(np.uint8), 0
+        places = np.zeros(256, np.uint8)
+        places[read[::-1]] = np.arange(len(read))[::-1]
+        fill, shift = places[zero], 0
         if (zero == zero.flat[0]).all():  # moved to the middle, which goes without saying
             ahead = (1 << (bits - 1)) - int(zero.flat[0])
             read, zero = read + np.uint8(ahead % 256), np.full_like(zero, 1 << (bits - 1))
@@ -241,7 +247,7 @@ def pack(dequantize: ir.Node) -> Packed | str:
 
     planes = [plane(*place) for place in (((0, bits),) if book is None else book.planes)]
     zeros = None if (zero == 1 << (bits - 1)).all() else together(zero, bits)
-    return Packed(bits, size, rows, k, source, planes, book, np.ascontiguousarray(scale), zeros)
+    return Packed(bits, size, rows, k, source, planes, book, scale, zeros)
 
 
 def turned(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:

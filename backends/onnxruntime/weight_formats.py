@@ -3,9 +3,13 @@
     int         whole numbers of 2, 3, 4 or 8 bits, with or without zero points
     ternary     -1, 0, 1, in 2 bits
     nf4         16 levels at the quantiles of a normal distribution
+    fp4         E2M1 floats
+    mxfp4       the same, in blocks of 32, whose scales are powers of two, a byte each
+    nvfp4       the same, in blocks of 16, whose scales are E4M3 floats, and one float32 factor for all
+    fp8         E4M3 floats
 
-All have kernels: 2, 4 and 8 bits as they are, what else there is after it was unpacked once (`unpack`).
-Sources: Dettmers et al., "QLoRA" (2023), for nf4.
+All have kernels but fp8: 2, 4 and 8 bits as they are, what else there is after it was unpacked once (`unpack`).
+Sources: Dettmers et al., "QLoRA" (2023), for nf4; OCP Microscaling Formats 1.0; NVIDIA's description of NVFP4.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from dataclasses import dataclass
 
 from qcompiler.errors import UsageError
 from qcompiler.quant import PerBlock, QSpec, QType
-from qcompiler.quant.qtype import INT2, NF4, UINT2, UINT3, UINT4, UINT8
+from qcompiler.quant.qtype import E2M1, FP8_E4M3, INT2, NF4, UINT2, UINT3, UINT4, UINT8
+from qcompiler.quant.spec import ScaleKind
 
 SIZE, SIZES = 32, (16, 32, 64, 128, 256)
 
@@ -28,17 +33,19 @@ class Format:
         types: what it can be stored as, by bits.
         bits: where none are asked for.
         only: the one size that its blocks have; 0 for any.
-        narrow: as in `QSpec`.
+        narrow, scale: as in `QSpec`.
     """
 
     types: Mapping[int, QType]
     bits: int = 4
     only: int = 0
     narrow: bool = False
+    scale: ScaleKind = "f32"
 
     def spec(self, bits: int, size: int, *, symmetric: bool) -> QSpec:
         """The spec of a matrix; the axis is turned to what is summed over."""
-        return QSpec(self.types[bits], PerBlock(0, size), symmetric=symmetric or self.symmetric, narrow=self.narrow)
+        symmetric = symmetric or self.symmetric
+        return QSpec(self.types[bits], PerBlock(0, size), symmetric, self.narrow, self.scale)
 
     @property
     def symmetric(self) -> bool:
@@ -50,6 +57,10 @@ FORMATS: Mapping[str, Format] = {
     "int": Format({2: UINT2, 3: UINT3, 4: UINT4, 8: UINT8}),
     "ternary": Format({2: INT2}, bits=2, narrow=True),
     "nf4": Format({4: NF4}),
+    "fp4": Format({4: E2M1}),
+    "mxfp4": Format({4: E2M1}, only=32, scale="e8m0"),
+    "nvfp4": Format({4: E2M1}, only=16, scale="e4m3"),
+    "fp8": Format({8: FP8_E4M3}, bits=8),
 }
 
 

@@ -4,7 +4,7 @@
     site on a use           the same pair, read by that use; uses with equal encodings share one pair
     constant                integer initializer -> DequantizeLinear, or index of a palette -> Gather
     blocks with a book      index -> Gather(book) -> DequantizeLinear; 3 bits have one: they lie in a wider type
-    blocks in two levels    NVFP4 (see `two_levels`), opset 23
+    scales in bytes         of blocks (see `two_levels`), opset 23 or 24
     constant factor         Mul(x, c) of a quantized x -> DequantizeLinear with scale * c
     dynamic activation      DynamicQuantizeLinear, MatMulInteger, Cast, Mul (see `dynamic`); DynamicQuantizeLSTM
                             (see `dynamic_lstm`)
@@ -23,11 +23,10 @@ from qcompiler import ir
 from qcompiler.errors import InternalError
 from qcompiler.passes.lower.dynamic import lower_dynamic
 from qcompiler.passes.lower.dynamic_lstm import lower_dynamic_lstm
-from qcompiler.passes.lower.two_levels import OPSET
+from qcompiler.passes.lower.two_levels import OPSETS, in_bytes
 from qcompiler.passes.lower.writer import Writer
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import Encoding, QuantPlan, Site
-from qcompiler.quant.qtype import FP4_E2M1
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,9 @@ class Materialise(GraphPass):
             InternalError: a site has no encoding, or names nothing.
         """
         writer = Writer(ir.Editor(model, model.graph))
-        if any(
-            decision.choice is not None and decision.choice.qtype is FP4_E2M1 for decision in self.plan.sites.values()
-        ):
-            model.opset = max(model.opset, OPSET)  # 22 and 23 add types to operators of 21, and change none
+        found = [decision.encoding for _, decision in self.plan.quantized() if decision.encoding is not None]
+        needed = [OPSETS[encoding.spec.scale] for encoding in found if in_bytes(encoding)]
+        model.opset = max(model.opset, *needed, 0)  # 22 to 24 add types to operators of 21, and change none
         nodes = {node.name: node for node in model.nodes}
         dynamic: dict[str, dict[int, Encoding]] = {
             site.consumer: {} for site, decision in self.plan.quantized() if decision.choice and decision.choice.dynamic

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from qcompiler import ir
 from qcompiler.passes.lower.codes import axis_of, block_of, book_of, codes_of, np_dtype
 from qcompiler.passes.lower.dynamic import Quantized, quantize_dynamic
-from qcompiler.passes.lower.two_levels import is_two_level, quantize_blocks, scale_tensor
+from qcompiler.passes.lower.two_levels import in_bytes, quantize_blocks, scale_tensor
 from qcompiler.quant import Encoding, PerGroup, QSpec
 
 Key = tuple[int, QSpec, bytes, bytes, bytes]
@@ -95,7 +95,7 @@ class Writer:
     # ---- nodes
     def _pair(self, tensor: ir.Tensor, encoding: Encoding) -> ir.Tensor:
         """QuantizeLinear and DequantizeLinear behind `tensor`; gives the dequantized value."""
-        if is_two_level(encoding):
+        if in_bytes(encoding):
             return quantize_blocks(self.edit, tensor, encoding)
         parameters = self._parameters(tensor.name, encoding)
         quantized = self.edit.variable(f"{tensor.name}_q", np_dtype(encoding), tensor.shape)
@@ -110,8 +110,8 @@ class Writer:
         entries = book_of(encoding)
         if entries is not None:
             codes = self._look_up(codes, self._number(f"{tensor.name}_book", entries), tensor, reader)
-        if is_two_level(encoding):
-            parameters = [scale_tensor(self.edit, tensor.name, encoding, reader)]
+        if in_bytes(encoding):
+            parameters = [scale_tensor(self.edit, tensor.name, encoding, tensor.dtype, reader)]
         else:
             parameters = self._parameters(tensor.name, encoding, tensor.dtype)
         return self._dequantize(codes, tensor, parameters, encoding, before=reader)

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from onnx import helper
 
 from qcompiler import ir
 from qcompiler.numerics.block_range import PIECE
@@ -25,12 +27,15 @@ from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.passes.lower.codes import values_of
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
+from qcompiler.quant.qtype import E2M1
 
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
 STORED = ("f32", "half", "f16")
 """Forms of scales that are rounded here; f16 is TensorRT's, which takes positive ones alone."""
-BOOKS: dict[str, tuple[float, ...]] = {"nf4": NF4_BOOK, "fp4_e2m1": E2M1_BOOK}
+BOOKS: dict[str, tuple[float, ...]] = {"nf4": NF4_BOOK, "e2m1": E2M1_BOOK}
+E2M1_BITS = (*range(15, 8, -1), *range(8))
+"""What E2M1 stores for each of its levels: a sign, then the place of its size."""
 
 
 class Rounded(NamedTuple):
@@ -45,8 +50,7 @@ class Rounded(NamedTuple):
     def encoding(self, spec: QSpec) -> Encoding:
         """The encoding, in the layout of the weight; codes that have it already are not copied."""
         scale, zero, codes = (np.ascontiguousarray(turned(part, spec)) for part in self[:3])
-        book = np.asarray([BOOKS[spec.qtype.name]], np.float32) if spec.qtype.kind == "codebook" else None
-        return Encoding(spec, scale, zero, self.method, codes, book)
+        return Encoding(spec, scale, zero, self.method, *stored(codes, spec))
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,22 @@ def blocked(plan: QuantPlan) -> list[Site]:
         if decision.choice is not None
         and isinstance(decision.choice.granularity, PerBlock)
         and site.consumer
-        and decision.choice.scale in STORED
+        and (decision.choice.scale in STORED or decision.choice.qtype.kind == "codebook")
     ]
+
+
+def stored(codes: npt.NDArray[np.integer[Any]], spec: QSpec) -> tuple[npt.NDArray[Any], F32 | None]:
+    """Codes as they are stored, from the places of levels, and the book that says what each stands for, if any."""
+    if spec.qtype.kind == "int":
+        return codes, None
+    book = np.asarray(levels(spec).book, np.float32)
+    if spec.qtype.kind == "float":
+        return book[codes].astype(helper.tensor_dtype_to_np_dtype(spec.qtype.onnx)), None
+    if spec.qtype is not E2M1:
+        return codes, book[None]
+    of_bits = np.zeros((1, 16), np.float32)
+    of_bits[0, E2M1_BITS] = book
+    return np.asarray(E2M1_BITS, np.uint8)[codes], of_bits
 
 
 def block_size(spec: QSpec) -> int:
@@ -133,7 +151,16 @@ def levels(spec: QSpec) -> Levels:
     """What the codes of a spec stand for."""
     if spec.qtype.name in BOOKS:
         return Levels.of(BOOKS[spec.qtype.name])
+    if spec.qtype.kind == "float":
+        return Levels.of(numbers_of(spec.qtype.onnx))
     return Levels(spec.low, spec.high, spec.symmetric, positive=spec.scale == "f16")
+
+
+@cache
+def numbers_of(onnx: int) -> tuple[float, ...]:
+    """The finite numbers of a type of 8 bits, ascending."""
+    every = np.arange(256, dtype=np.uint8).view(helper.tensor_dtype_to_np_dtype(onnx)).astype(np.float32)
+    return tuple(np.unique(every[np.isfinite(every)]).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +196,8 @@ def turned(values: npt.NDArray[Any], spec: QSpec) -> npt.NDArray[Any]:
 
 def digest(rows: TurnedRows, spec: QSpec) -> bytes:
     """Equal for matrices whose codes must be equal."""
-    found = sha256(str((rows.shape, rows.values.dtype, spec.qtype, block_size(spec), spec.symmetric)).encode())
+    kind = (spec.qtype, block_size(spec), spec.symmetric, spec.narrow, spec.scale)
+    found = sha256(str((rows.shape, rows.values.dtype, *kind)).encode())
     step = max(1, PIECE // max(rows.shape[1], 1))
     for start in range(0, rows.shape[0], step):
         found.update(rows[start : start + step].data)
@@ -179,12 +207,15 @@ def digest(rows: TurnedRows, spec: QSpec) -> bytes:
 def _rounded(
     values: npt.NDArray[Any], spec: QSpec, method: str, moments: F64 | None, correction: F64 | None
 ) -> Rounded:
-    codes = np.empty(values.shape, np.int8 if spec.qtype.low < 0 else np.uint8)
+    grid = levels(spec)
+    codes = np.empty(values.shape, np.int8 if grid.low < 0 else np.uint8)
     rows: Rows = rows_of(values, spec)
     if correction is not None:
         rows = np.asarray(rows[:] + rows[:] @ correction, np.float32)
-    half = values.dtype == np.float16 or spec.scale in ("half", "f16")
-    found = round_blocks(rows, levels(spec), block_size(spec), method, moments, half=half, out=turned(codes, spec))
+    form = spec.scale
+    if form in STORED:
+        form = "half" if values.dtype == np.float16 or form != "f32" else "f32"
+    found = round_blocks(rows, grid, block_size(spec), method, moments, form=form, out=turned(codes, spec))
     return Rounded(found.grid.scale, found.grid.zero_point, found.codes, found.method, found.loss)
 
 

@@ -21,11 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler.numerics.levels import Levels
+from qcompiler.numerics.scale_forms import FREE, Held, rounded_scale
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -79,12 +81,12 @@ class BlockGrid:
         return self.levels.nearest(weight, *self.spread(slice(None), weight.shape[1]))
 
 
-def extremes(weight: F32, levels: Levels, size: int) -> BlockGrid:
-    """The grid that just covers each block and zero."""
+def extremes(weight: F32, levels: Levels, size: int, held: Held = FREE) -> BlockGrid:
+    """The grid that just covers each block and zero; of scales that are held as such, the smallest that does."""
 
     def cover(blocks: F32, matters: F32 | None) -> tuple[F32, I32]:
         del matters
-        return next(_candidates(blocks, levels, (1.0,)))
+        return _covering(*next(_candidates(blocks, levels, (1.0,))), held)
 
     return by_pieces(weight, levels, size, cover)
 
@@ -95,6 +97,7 @@ def least_squares(
     size: int,
     importance: npt.NDArray[np.floating] | None = None,
     shrink: tuple[float, ...] = (),
+    held: Held = FREE,
 ) -> BlockGrid:
     """The grid with the least weighted squared error.
 
@@ -104,11 +107,12 @@ def least_squares(
         size: values in a block.
         importance: (K,), not negative; where it is None or all zero, all inputs count alike.
         shrink: the factors on the extremes to try; `SHRINK` if left out.
+        held: what scales can be.
     """
     factors = shrink or (SHRINK if levels.symmetric else SHRINK[::2])
 
     def fit(blocks: F32, matters: F32 | None) -> tuple[F32, I32]:
-        return _least(blocks, levels, matters, factors)
+        return _least(blocks, levels, matters, factors, held)
 
     return by_pieces(weight, levels, size, fit, importance)
 
@@ -151,18 +155,25 @@ def as_columns(weight: F32, size: int) -> F32:
     return np.ascontiguousarray(padded.reshape(-1, size).T, np.float32)
 
 
-def _least(blocks: F32, levels: Levels, matters: F32 | None, shrink: tuple[float, ...]) -> tuple[F32, I32]:
+def _covering(scale: F32, zero: I32, held: Held) -> tuple[F32, I32]:
+    return (rounded_scale(scale, "e8m0") if held.form == "e8m0" else held.nearest(scale)), zero
+
+
+def _least(blocks: F32, levels: Levels, matters: F32 | None, shrink: tuple[float, ...], held: Held) -> tuple[F32, I32]:
     """Scale and zero point of each column with the least error."""
     candidates = _candidates(blocks, levels, shrink)
-    scale, zero = next(candidates)
+    first, zero = next(candidates)
+    scale, zero = _covering(first, zero, held)
     least = _cost(blocks, levels.nearest(blocks, scale, zero), matters)
+    if held.form != "f32":
+        candidates = ((held.nearest(s), z) for s, z in chain([(first, zero)], candidates))
     for s, z in candidates:
         cost = _cost(blocks, levels.nearest(blocks, s, z), matters)
         better = cost < least
         least, scale, zero = np.where(better, cost, least), np.where(better, s, scale), np.where(better, z, zero)
     fitted = scale
     for _ in range(REFITS):
-        fitted = _refitted(blocks, levels.nearest(blocks, fitted, zero), matters, fitted)
+        fitted = held.nearest(_refitted(blocks, levels.nearest(blocks, fitted, zero), matters, fitted))
         cost = _cost(blocks, levels.nearest(blocks, fitted, zero), matters)
         better = cost < least
         least, scale = np.where(better, cost, least), np.where(better, fitted, scale)

@@ -26,6 +26,7 @@ from qcompiler.numerics.descent import descend
 from qcompiler.numerics.gptq import gptq, proxy_loss
 from qcompiler.numerics.hqq import hqq
 from qcompiler.numerics.levels import Levels
+from qcompiler.numerics.scale_forms import FREE, Held
 
 F32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.integer[Any]]
@@ -33,6 +34,8 @@ Codes = npt.NDArray[np.integer[Any]]
 ROUNDINGS: Final = ("auto", "rtn", "mse", "hqq", "gptq")
 THREADS = 8
 """Pieces that are rounded at once, at most; what they give does not depend on it."""
+COARSE = ("e8m0",)
+"""Forms whose scales are so far apart that the grid is fitted with them; others are rounded to when it is."""
 FINE = 15
 """Steps from the lowest to the highest code of a 4-bit grid."""
 
@@ -71,7 +74,7 @@ def round_blocks(
     method: str,
     moments: npt.NDArray[np.floating] | None = None,
     *,
-    half: bool = False,
+    form: str = "f32",
     out: Codes | None = None,
 ) -> BlockCodes:
     """Rounds a matrix (rows, K); without moments, a few rows at a time.
@@ -82,7 +85,7 @@ def round_blocks(
         size: values in a block.
         method: one of `ROUNDINGS`; `gptq` without moments is `mse`.
         moments: the sum of x x^T over its inputs.
-        half: scales are stored as float16.
+        form: what scales are stored in: f32, half, e8m0 or e4m3 (`scale_forms`).
         out: (rows, K), where codes go; a new array if left out.
     """
     if method not in ROUNDINGS:
@@ -96,37 +99,51 @@ def round_blocks(
     codes = np.empty((rows, k), np.int8 if levels.low < 0 else np.uint8) if out is None else out
     step = max(1, rows if moments is not None else PIECE // max(k, 1))
 
-    def piece(start: int) -> tuple[BlockGrid, float, float]:
-        part = slice(start, start + step)
-        return _piece(weight[part], levels, size, method, moments, half, codes[part])
+    fitting = Held(form) if form in COARSE else FREE
 
+    def grid_of(start: int) -> BlockGrid:
+        return _grid(weight[start : start + step], levels, size, method, moments, fitting)
+
+    starts = range(0, max(rows, 1), step)
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(piece, range(0, max(rows, 1), step)))
-    scale, zero = (np.concatenate([getattr(grid, name) for grid, *_ in found]) for name in ("scale", "zero_point"))
-    whole, lost = sum(whole for _, whole, _ in found), sum(lost for *_, lost in found)
-    return BlockCodes(BlockGrid(levels, size, scale, zero), codes, method, lost / whole if whole > 0 else 0.0)
+        grids = list(pool.map(grid_of, starts))
+        scale, zero = (np.concatenate([getattr(grid, name) for grid in grids]) for name in ("scale", "zero_point"))
+        held = Held.of(form, scale)
+        whole = BlockGrid(levels, size, held.nearest(scale), zero)
+
+        def codes_of(start: int) -> tuple[BlockGrid, float, float]:
+            part = slice(start, start + step)
+            grid = replace(whole, scale=whole.scale[part], zero_point=whole.zero_point[part])
+            return _codes(weight[part], grid, method, moments, held, codes[part])
+
+        found = list(pool.map(codes_of, starts))
+    whole = replace(whole, scale=np.concatenate([grid.scale for grid, *_ in found]))
+    energy, lost = sum(energy for _, energy, _ in found), sum(lost for *_, lost in found)
+    return BlockCodes(whole, codes, method, lost / energy if energy > 0 else 0.0)
 
 
-def _piece(
+def _grid(
     weight: F32,
     levels: Levels,
     size: int,
     method: str,
     moments: npt.NDArray[np.floating] | None,
-    half: bool,
-    out: Codes,
+    held: Held,
+) -> BlockGrid:
+    """The grid of some rows."""
+    if method == "rtn":
+        return extremes(weight, levels, size, held)
+    matters = None if moments is None or method == "hqq" else np.diag(moments)
+    grid = least_squares(weight, levels, size, matters, held=held)
+    return hqq(weight, grid, held) if method == "hqq" else grid
+
+
+def _codes(
+    weight: F32, grid: BlockGrid, method: str, moments: npt.NDArray[np.floating] | None, held: Held, out: Codes
 ) -> tuple[BlockGrid, float, float]:
     """Some rows: their grid, the squares of their outputs, the squared error of these; the codes go to `out`."""
-    if method == "rtn":
-        grid = extremes(weight, levels, size)
-    else:
-        grid = least_squares(weight, levels, size, None if moments is None or method == "hqq" else np.diag(moments))
-    if method == "hqq":
-        grid = hqq(weight, grid)
-    grid = as_half(grid) if half else grid
     if method == "gptq" and moments is not None:
-        grid, found, _ = descend(weight, moments, grid, gptq(weight, moments, grid).codes)
-        grid = as_half(grid) if half else grid
+        grid, found, _ = descend(weight, moments, grid, gptq(weight, moments, grid).codes, held=held)
     else:
         found = grid.codes(weight)
     out[...] = found
@@ -134,13 +151,3 @@ def _piece(
     if moments is None:
         return grid, float(np.vdot(weight, weight)), float(np.vdot(error, error))
     return grid, proxy_loss(weight, moments), proxy_loss(error, moments)
-
-
-def as_half(grid: BlockGrid) -> BlockGrid:
-    """The grid with scales that float16 holds; none becomes zero or infinite."""
-    with np.errstate(over="ignore"):
-        scale = grid.scale.astype(np.float16)
-    info = np.finfo(np.float16)
-    least = np.copysign(info.smallest_subnormal, grid.scale).astype(np.float16)
-    scale = np.clip(np.where(scale == 0, least, scale), info.min, info.max)
-    return replace(grid, scale=scale.astype(np.float32))

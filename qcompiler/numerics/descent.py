@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from qcompiler.numerics.block_range import BlockGrid
 from qcompiler.numerics.gptq import proxy_loss
+from qcompiler.numerics.scale_forms import FREE, Held
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -31,14 +32,20 @@ ENOUGH = 0.01
 
 
 def descend(
-    weight: F32, hessian: npt.NDArray[np.floating], grid: BlockGrid, codes: I32, *, sweeps: int = SWEEPS
+    weight: F32,
+    hessian: npt.NDArray[np.floating],
+    grid: BlockGrid,
+    codes: I32,
+    *,
+    sweeps: int = SWEEPS,
+    held: Held = FREE,
 ) -> tuple[BlockGrid, I32, float]:
     """Better scales and codes, and their proxy loss."""
     h = np.asarray(hessian, np.float64)
     loss = proxy_loss(weight - grid.values(codes), h)
     for _ in range(sweeps):
         moved = _columns(weight, h, grid, codes)
-        fitted = _scales(weight, h, grid, moved)
+        fitted = _scales(weight, h, grid, moved, held)
         after = proxy_loss(weight - fitted.values(moved), h)
         if not after < loss:
             break
@@ -71,8 +78,8 @@ def _columns(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I3
     return codes
 
 
-def _scales(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I32) -> BlockGrid:
-    """Every block's scale at its best, once, in order."""
+def _scales(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I32, held: Held) -> BlockGrid:
+    """Every block's scale at its best, once, in order; the nearest one that can be held, where it is nearer."""
     k = weight.shape[1]
     steps = grid.levels.values(codes, 1.0, grid.spread(slice(None), k)[1]).astype(np.float64)
     scale = grid.scale.copy()
@@ -86,7 +93,7 @@ def _scales(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I32
         fitted = (scale[:, block] + change).astype(np.float32)
         size = fitted if grid.levels.positive else np.abs(fitted)
         keep = ~np.isfinite(fitted) | (size < np.finfo(np.float32).tiny)
-        fitted = np.where(keep, scale[:, block], fitted)
+        fitted = held.moved(scale[:, block], np.where(keep, scale[:, block], fitted))
         error[:, part] -= c * (fitted - scale[:, block]).astype(np.float64)[:, None]
         scale[:, block] = fitted
     return replace(grid, scale=scale)

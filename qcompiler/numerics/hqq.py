@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from qcompiler.numerics.block_range import BlockGrid, by_pieces, safe
 from qcompiler.numerics.levels import Levels
+from qcompiler.numerics.scale_forms import FREE, Held
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -29,7 +30,7 @@ TINY = np.float32(1e-12)
 """Errors under it count as this: 0^(p - 1) is infinite."""
 
 
-def hqq(weight: F32, grid: BlockGrid) -> BlockGrid:
+def hqq(weight: F32, grid: BlockGrid, held: Held = FREE) -> BlockGrid:
     """A grid that loses less by |e|^p than the given one, or that one."""
     done = 0
 
@@ -37,12 +38,12 @@ def hqq(weight: F32, grid: BlockGrid) -> BlockGrid:
         nonlocal done
         del matters
         part = slice(done, done := done + blocks.shape[1])
-        return _improved(blocks, grid.levels, grid.scale.reshape(-1)[part], grid.zero_point.reshape(-1)[part])
+        return _improved(blocks, grid.levels, grid.scale.reshape(-1)[part], grid.zero_point.reshape(-1)[part], held)
 
     return by_pieces(weight, grid.levels, grid.size, find)
 
 
-def _improved(blocks: F32, levels: Levels, scale: F32, zero: I32) -> tuple[F32, I32]:
+def _improved(blocks: F32, levels: Levels, scale: F32, zero: I32, held: Held) -> tuple[F32, I32]:
     """The best scale and zero point of each column."""
     norm = np.abs(blocks).max(0)
     norm[norm == 0] = 1.0
@@ -61,8 +62,9 @@ def _improved(blocks: F32, levels: Levels, scale: F32, zero: I32) -> tuple[F32, 
         bent /= np.float32(beta)
         size = np.maximum(size - bent, 0, out=size)
         scale, zero = _fit(w - np.copysign(size, error, out=size), near, levels, scale, zero)
+        scale = scale if held.form == "f32" else held.nearest(scale * norm) / norm
         beta *= GROWTH
-    return best * norm, best_zero
+    return held.nearest(best * norm), best_zero
 
 
 def _fit(wanted: F32, near: F32, levels: Levels, scale: F32, zero: I32) -> tuple[F32, I32]:

@@ -20,7 +20,8 @@ F32 = npt.NDArray[np.float32]
 
 NF4_BOOK = (-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127)
 """In 127ths, with which kernels of 8 bits compute: up to 0.4 % of the largest value from where they were published."""
-E2M1_BOOK = (-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+E2M1_BOOK = (-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12)
+"""In halves."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,16 @@
     e4m3    e4m3(s / g) * g, at least one step: FP8 numbers with one float32 factor g = max(s) / 448 for all
             (two-level scales of NVFP4)
 
-Every form is a fixed point of itself, so a rounded scale gives back the numbers that are stored.
+Every form is a fixed point of itself, so a rounded scale gives back the numbers that are stored. `Held` is what scales
+that are fitted can become: e8m0 the nearest power of two, e4m3 with the factor that the largest scale gave it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from qcompiler.errors import InternalError
 from qcompiler.numerics.affine import F32
@@ -47,6 +51,59 @@ def rounded_scale(scale: F32, form: str) -> F32:
     raise InternalError(f"unknown form of scales {form!r}")
 
 
+@dataclass(frozen=True)
+class Held:
+    """The scales that a form holds beside each other, some of either sign.
+
+    Attributes:
+        form: one of those above.
+        factor: of e4m3.
+    """
+
+    form: str = "f32"
+    factor: float = 1.0
+
+    @staticmethod
+    def of(form: str, scale: F32) -> Held:
+        """Those of a form where one of `scale` is the largest."""
+        return Held(form, float(two_levels(scale)[1]) if form == "e4m3" else 1.0)
+
+    def nearest(self, scale: F32) -> F32:
+        """The nearest ones."""
+        match self.form:
+            case "f32":
+                return scale
+            case "half":
+                return _nearest_half(scale)
+            case "e8m0":
+                above = rounded_scale(np.abs(scale), "e8m0")
+                return np.where(np.abs(scale) < above * np.float32(0.75), above / 2, above)
+            case "e4m3":
+                return np.asarray(_e4m3(np.abs(scale) / np.float32(self.factor)) * np.float32(self.factor), np.float32)
+        raise InternalError(f"no scales are fitted in the form {self.form!r}")
+
+    def moved(self, scale: F32, wanted: F32) -> F32:
+        """`scale`, moved to the nearest of `wanted` where that brings it nearer; what the factor comes from stays."""
+        found = self.nearest(wanted)
+        nearer = np.abs(found - wanted) < np.abs(scale - wanted)
+        if self.form == "e4m3":
+            nearer &= scale < E4M3_HIGH * np.float32(self.factor)
+        return np.where(nearer, found, scale)
+
+
+FREE = Held()
+"""As they are."""
+
+
+def _nearest_half(scale: F32) -> F32:
+    """float16, none of them zero or infinite."""
+    info = np.finfo(np.float16)
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+    half = np.where(half == 0, np.copysign(info.smallest_subnormal, scale).astype(np.float16), half)
+    return np.asarray(np.clip(half, info.min, info.max), np.float32)
+
+
 def fits_half(scale: F32) -> bool:
     """Whether all scales are normal float16 numbers, to rounding."""
     return bool(np.min(scale, initial=1.0) >= _F16_NORMAL and np.max(scale, initial=1.0) <= _F16_HIGH)
@@ -54,10 +111,13 @@ def fits_half(scale: F32) -> bool:
 
 def two_levels(scale: F32) -> tuple[F32, F32]:
     """FP8 numbers of the shape of `scale`, as float32, and the factor of all, of rank 0."""
-    from ml_dtypes import float8_e4m3fn
-
     factor = np.asarray(np.max(scale, initial=0.0) / E4M3_HIGH, np.float32)
     if factor < np.finfo(np.float32).tiny:
         factor = np.asarray(np.finfo(np.float32).tiny, np.float32)
-    codes = np.clip(scale / factor, _E4M3_STEP, E4M3_HIGH).astype(float8_e4m3fn).astype(np.float32)
-    return codes, factor
+    return _e4m3(scale / factor), factor
+
+
+def _e4m3(scale: npt.NDArray[np.floating]) -> F32:
+    from ml_dtypes import float8_e4m3fn
+
+    return np.asarray(np.clip(scale, _E4M3_STEP, E4M3_HIGH).astype(float8_e4m3fn), np.float32)

@@ -13,7 +13,8 @@ from qcompiler.numerics.block_range import extremes, least_squares
 from qcompiler.numerics.block_rounding import ROUNDINGS, round_blocks
 from qcompiler.numerics.descent import descend
 from qcompiler.numerics.hqq import P, hqq
-from qcompiler.numerics.levels import NF4_BOOK, Levels
+from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
+from qcompiler.numerics.scale_forms import Held, rounded_scale
 
 GRIDS = [
     Levels.unsigned(4), Levels.unsigned(4, symmetric=True), Levels(-8, 7, True), Levels.unsigned(3), Levels.unsigned(2),
@@ -186,6 +187,37 @@ def test_an_unknown_method_is_an_error_of_the_compiler() -> None:
 @settings(max_examples=10)
 def test_scales_are_positive_where_they_must_be(method: str, seed: int) -> None:
     weight, moments = problem(seed)
-    found = round_blocks(weight, Levels(-8, 7, True, positive=True), 16, method, moments, half=True)
+    found = round_blocks(weight, Levels(-8, 7, True, positive=True), 16, method, moments, form="half")
     assert (found.grid.scale > 0).all() and found.codes.min() >= -8 and found.codes.max() <= 7
     np.testing.assert_array_equal(found.grid.scale, found.grid.scale.astype(np.float16))
+
+
+@pytest.mark.parametrize("form", ["e8m0", "e4m3", "half"])
+@pytest.mark.parametrize("method", ROUNDINGS)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 70), size=st.floats(2.0**-20, 2.0**20))
+@settings(max_examples=15)
+def test_scales_are_what_their_form_holds(form: str, method: str, seed: int, k: int, size: float) -> None:
+    weight, moments = problem(seed, k=k)
+    weight, levels = weight * np.float32(size), Levels.of(E2M1_BOOK)
+    found = round_blocks(weight, levels, 16, method, moments, form=form)
+    assert (found.grid.scale > 0).all()
+    again = found.grid.scale.astype(np.float16) if form == "half" else rounded_scale(found.grid.scale, form)
+    np.testing.assert_array_equal(again, found.grid.scale)
+    if method in ("rtn", "mse", "hqq"):
+        np.testing.assert_array_equal(found.codes, found.grid.codes(weight))
+    if form == "e8m0":  # fitted with these scales
+        fitted, covering = (round_blocks(weight, levels, 16, name, form=form).loss for name in ("mse", "rtn"))
+        assert fitted <= covering * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("form", ["e8m0", "e4m3"])
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15)
+def test_scales_move_only_nearer(form: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scale, wanted = (np.exp(rng.normal(size=20)).astype(np.float32) for _ in range(2))
+    held = Held.of(form, scale)
+    before = held.nearest(scale)
+    after = held.moved(before, wanted)
+    assert (np.abs(after - wanted) <= np.abs(before - wanted)).all() and after.max() >= before.max() * (form == "e4m3")
+    np.testing.assert_array_equal(held.nearest(after), after)
