@@ -9,7 +9,7 @@ A table that is an output layer, too, goes with that layer, whose codes it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
@@ -143,7 +143,7 @@ class ShelveBlocks(GraphPass):
         for site, decision in plan.sites.items():
             encoding, found = decision.encoding, known[site]
             assert encoding is not None
-            parts = nodes[site.consumer].inputs[site.port].inputs[0].inputs
+            parts = list(made_of(nodes[site.consumer].inputs[site.port]))
             if any(not ir.on_disk(part) for part in parts):
                 about = {"method": encoding.method}
                 lazies = self.shelf.put(keys[site], about, parts) if found is None else found[1]
@@ -156,11 +156,27 @@ class ShelveBlocks(GraphPass):
         return content_key(__version__, self.method, site.tensor, spec, constant.dtype, list(constant.shape))
 
 
+def made_of(tensor: ir.Tensor) -> Iterator[ir.Constant]:
+    """The constants that a tensor is computed from, inputs in their order."""
+    if isinstance(tensor, ir.Constant):
+        yield tensor
+    for node in tensor.inputs:
+        for source in node.inputs:
+            yield from made_of(source)
+
+
 def encoding_from(parts: Sequence[ir.Lazy], method: str, site: Site, plan: QuantPlan) -> Encoding:
-    """The encoding of what is on the shelf."""
+    """The encoding of what is on the shelf, in the order of `made_of`: a book, codes, scales, what belongs to these."""
     spec = plan.sites[site].choice
     assert spec is not None
-    codes, scale, *zero = (part.load() for part in parts)
-    small = codes.astype(np.int8 if spec.qtype.low < 0 else np.uint8)
-    zeros = zero[0].astype(np.int32) if zero else np.zeros(scale.shape, np.int32)
-    return Encoding(spec, scale.astype(np.float32), zeros, method, small)
+    arrays = [part.load() for part in parts]
+    book = arrays.pop(0) if arrays[0].ndim == 1 else None
+    codes, scale, *more = arrays
+    scale = scale.astype(np.float32)
+    if spec.scale == "e4m3":
+        scale = scale * more.pop()
+    zeros = more[0].astype(np.int32) if more else np.zeros(scale.shape, np.int32)
+    if spec.qtype.kind != "float":
+        codes = codes.astype(np.int8 if spec.low < 0 and book is None else np.uint8)
+    entries = book.astype(np.float32)[None] if book is not None and spec.qtype.kind == "codebook" else None
+    return Encoding(spec, scale, zeros, method, codes, entries)

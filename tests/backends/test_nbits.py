@@ -157,6 +157,7 @@ def test_what_has_no_kernel_stays_as_it_is() -> None:
     ("options", "where"),
     [
         ({"bits": 5}, "--bits"), ({"format": "nf5"}, "--format"), ({"format": "nf4", "bits": 2}, "--bits"),
+        ({"format": "mxfp4", "block": 64}, "--block"),
         ({"bits": 3, "portable": True}, "--portable"), ({"block": 24}, "--block"), ({"table_bits": 5}, "--table-bits"),
         ({"accuracy_level": 7}, "--accuracy-level"), ({"bits": 2, "portable": True}, "--portable"),
     ],

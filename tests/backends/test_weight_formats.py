@@ -21,7 +21,9 @@ from qcompiler.numerics.levels import NF4_BOOK
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.encode_blocks import block_values
 from qcompiler.pipeline import Pipeline
+from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Candidate, Drafter
+from qcompiler.search.on_disk import encoding_from, made_of
 from qcompiler.search.weights_in_blocks import with_codes
 from tests.cli.conftest import qcompile
 from tests.graphs import parse, run
@@ -111,6 +113,22 @@ def test_what_a_format_holds_it_gives_back(name: str, bits: int, seed: int, k: i
     held, again = ({c.name.split("_")[0]: ir.array(c) for c in model.constants()} for model in (once, twice))
     for weight in ("w", "v"):
         np.testing.assert_allclose(again[weight], held[weight], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "bits"), PAIRS)
+def test_what_lies_on_a_shelf_comes_back(name: str, bits: int) -> None:
+    found = made(layers(5), format=name, bits=bits)
+    for site, decision in found.plan.quantized():
+        plan, model = QuantPlan({site: decision}), found.planned.copy()
+        Pipeline().graph(model, [Materialise(plan)])
+        node = next(node for node in model.nodes if node.name == site.consumer)
+        parts = [ir.lazy(part) for part in made_of(node.inputs[site.port])]
+        wanted, again = decision.encoding, encoding_from(parts, "mse", site, plan)
+        assert wanted is not None and wanted.codes is not None and again.codes is not None
+        assert again.codes.dtype == wanted.codes.dtype
+        np.testing.assert_array_equal(again.codes, wanted.codes)
+        np.testing.assert_array_equal(again.zero_point, wanted.zero_point)
+        np.testing.assert_array_equal(block_values(again), block_values(wanted))
 
 
 @pytest.mark.parametrize("method", ["mse", "hqq"])

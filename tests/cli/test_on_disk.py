@@ -46,6 +46,10 @@ def logits(path: Path) -> np.ndarray:
         (Sizes(2, 128, 352, 512, 64, half=False), ("--symmetric", "--block", "128")),
         (SMALL, ("--portable", "--table-bits", "0")),
         (Sizes(1, 128, 160, 512, 64, experts=4), ()),
+        (Sizes(1, 128, 160, 512, 64), ("--bits", "3")),
+        (Sizes(1, 128, 160, 512, 64), ("--format", "mxfp4")),
+        (Sizes(1, 128, 160, 512, 64, half=False), ("--format", "nvfp4")),
+        (Sizes(1, 128, 160, 512, 64, half=False), ("--format", "fp8")),
     ],
 )
 def test_bytes_are_those_of_a_compile_in_memory(run: Run, sizes: Sizes, options: tuple[str, ...]) -> None:
