@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from qcompiler import ir
+from qcompiler.analysis.finite_weights import check_weights
 from qcompiler.analysis.same_function import SameFunction
 from qcompiler.data import InputInfo
 from qcompiler.errors import OutputError
@@ -124,7 +125,7 @@ def front(
         widen: compute in float32 what is stored in a shorter type (`WidenHalf`).
 
     Raises:
-        ModelError: the file is unreadable, invalid or unsafe.
+        ModelError: the file is unreadable, invalid or unsafe, or a weight is no number.
         UsageError: a shape fits nothing.
         OutputError: the dump folder cannot be written.
     """
@@ -136,6 +137,7 @@ def front(
         pipeline = Pipeline(instruments=instruments, without=without, until=until)
         model, adopt = loaded.copy(), AdoptQdq()
         prepare(pipeline, model, fixed, unroll=lacks >= LOOPS)
+        check_weights(model, str(path))
         if widen and pipeline.graph(model, [WidenHalf()]):
             pipeline.fixpoint(model, simplify_passes())
         ready, done = model.copy(), len(pipeline.trace.records)
