@@ -4,7 +4,8 @@
     slower       no faster than the model as given or the fused float model, beyond the noise of the measurement
     set aside    nothing was promised, and the loss is more than is kept all the same
     shipped      the fastest of the rest; among nearly equal ones (`NEARLY_EQUAL`) within `CLEAN` dB of float the first
-                 in the order tried; where the fastest is further from float, the nearest to it (`WORTH_ACCURACY`)
+                 in the order tried; where the fastest is further from float, the nearest to it (`WORTH_ACCURACY`);
+                 where nothing was timed the first in the order tried, which is the fastest as far as tables know
 
 Under a promise that was asked for (`promise`), candidates that surely keep it go before those that too few samples were
 seen of. Such a one may be shipped if its estimate keeps the promise; the exit status then says so.
@@ -86,7 +87,9 @@ def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choi
         margin = NEARLY_EQUAL if clean else WORTH_ACCURACY
         near = [i for i in quantized if (candidates[i].speedup or 0.0) * margin >= top]
         near = [i for i in near if i in holding] or near
-        if clean:
+        if not top:
+            best = quantized[0]
+        elif clean:
             # all of these are good enough: the first is the one with the most in integers, and so the smallest
             best = next((i for i in near if (candidates[i].worst_sqnr_db or CLEAN) >= CLEAN), near[0])
         else:

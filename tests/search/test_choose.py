@@ -185,6 +185,23 @@ BY_NAME = Promise(0.01, stated=False, insist=True)
 
 
 @pytest.mark.parametrize(
+    "first",
+    [fine(speedup=None, ci_high=0.02), fine(speedup=None, worst_sqnr_db=12.0)],
+    ids=["undecided", "further from float"],
+)
+def test_what_was_not_timed_is_as_fast_as_its_place_says(first: Judged) -> None:
+    """Neither a surer verdict nor less noise is worth a speed that nobody knows; a promise that was asked for is."""
+    second, floats = fine("w8", speedup=None, worst_sqnr_db=50.0), (Judged("float"), Judged("float"))
+    found = choose([first, second, *floats], DEFAULT, 5.0)
+    assert found.index == 0
+    assert found.reasons[0] == "shipped: the first that is not broken; nothing was timed"
+    if first.ci_high == 0.02:
+        assert choose([first, second, *floats], Promise(0.01), 5.0).index == 1
+    lost = fine(speedup=None, drop=0.015, ci_high=0.03)
+    assert choose([lost, second, *floats], DEFAULT, 5.0).index == 1
+
+
+@pytest.mark.parametrize(
     ("candidates", "promise", "index", "word", "reasons"),
     [
         # what loses more than 1 % gives way, to another candidate or to float
