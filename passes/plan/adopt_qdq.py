@@ -7,8 +7,9 @@
     bias         int32 constant behind DQ becomes a float constant; its scale follows from x and w as always
 
 From here on the model is a float model with some encodings fixed, and the same path compiles both kinds. Codes do not
-change: a value on a grid is rounded to itself. Signed 8-bit activations keep their grid when a target stores them
-unsigned (code + 128). Pairs of other types (16 bit, float8) stay in the graph.
+change: a value on a grid is rounded to itself. Signed activations keep their grid when a target stores them unsigned
+(code + 128, or + 32768). What was trained in 16 bits gives its range to a target that stores 8 (`given`). Pairs of
+other types (float8) stay in the graph.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from qcompiler.numerics.affine import dequantize
 from qcompiler.passes.plan.bounds import never_negative
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import Encoding, PerAxis, PerTensor, QSpec, Site
-from qcompiler.quant.qtype import INT8, INT32, UINT8, QType
+from qcompiler.quant.qtype import INT8, INT16, INT32, UINT8, UINT16, QType
 from qcompiler.rewrite import Refusal
 
 DOMAINS = ("", "com.microsoft")
-STORED: dict[str, QType] = {"int8": INT8, "uint8": UINT8, "int32": INT32}
+STORED: dict[str, QType] = {"int8": INT8, "uint8": UINT8, "int16": INT16, "uint16": UINT16, "int32": INT32}
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,12 @@ class Adoption:
         self.uses += [(turned, reader, port, encoding) for reader, port in uses]
 
     def given(self) -> dict[Site, Encoding]:
-        """The 8-bit encodings by site."""
+        """The encodings by site; those of 32 bits follow from others."""
         found: dict[Site, Encoding] = {}
         alive = [use for use in self.uses if self._still(use[0], use[1], use[2])]
         counts = Counter(id(tensor) for tensor, *_ in alive)
         for tensor, node, port, encoding in alive:
-            if encoding.spec.qtype.bits != 8:
+            if encoding.spec.qtype.bits == 32:
                 continue
             if node is not None:
                 found[Site(tensor.name, node.name, port)] = encoding

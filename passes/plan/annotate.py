@@ -78,19 +78,20 @@ class Annotate(PlanPass):
         """
         region = choose(model, self.target, self.precision, self.keep_float, self.assigned)
         given = Given(self.given)
-        found = decide(region, given)
+        found = decide(region, given, only_given=self.only_given)
         while self.only_given and drop_unknown(region, found):
-            found = decide(region, given)
+            found = decide(region, given, only_given=True)
         record.refusals += [Refusal(self.name, node, reason) for node, reason in region.refused.items()]
         record.changes = len(region.rules)
         return QuantPlan({**plan.sites, **found}, {**plan.nodes, **decisions(region)})
 
 
 # ---- sites
-def decide(region: Region, given: Given) -> Mapping[Site, SitePlan]:
+def decide(region: Region, given: Given, *, only_given: bool = False) -> Mapping[Site, SitePlan]:
     """The decision for every site, with given encodings."""
     constants = {constant.name: constant for constant in region.model.constants()}
-    return with_given(dict(sites(region)), given, constants, zero_points=region.target.zero_points)
+    zero_points = region.target.zero_points
+    return with_given(dict(sites(region)), given, constants, zero_points=zero_points, only_given=only_given)
 
 
 def sites(region: Region) -> Iterator[tuple[Site, SitePlan]]:

@@ -1,6 +1,6 @@
 """Encodings that a model came with take the place of calibration, where the target can use them.
 
-activation    per tensor; int8 as uint8 with code + 128
+activation    per tensor; int8 as uint8 with code + 128; in another number of bits its range, where nothing was calibrated
 weight        per tensor, or per output channel
 shared site   the encoding of one is that of all: the first one that is given goes to the root of the group;
               a site that was given another encoding leaves the group
@@ -47,14 +47,22 @@ class Given:
 
 
 def with_given(
-    sites: Mapping[Site, SitePlan], given: Given, constants: Mapping[str, ir.Constant], *, zero_points: bool = True
+    sites: Mapping[Site, SitePlan],
+    given: Given,
+    constants: Mapping[str, ir.Constant],
+    *,
+    zero_points: bool = True,
+    only_given: bool = False,
 ) -> Mapping[Site, SitePlan]:
-    """The sites with the encodings that the model came with; of a target without zero points see `centred`."""
+    """The sites with the encodings that the model came with; of a target without zero points see `centred`.
+
+    With `only_given` there are no other ranges: that of a grid of another number of bits serves, too.
+    """
     if not given.encodings:
         return sites
     plan, done = QuantPlan(sites), dict(sites)
     for site, decision in sites.items():
-        encoding = usable(given.at(site), decision, constants.get(site.tensor))
+        encoding = usable(given.at(site), decision, constants.get(site.tensor), only_given=only_given)
         if encoding is not None and not zero_points:
             encoding = centred(encoding, constant=site.tensor in constants)
         if encoding is None:
@@ -73,15 +81,19 @@ def with_given(
     return done
 
 
-def usable(encoding: Encoding | None, decision: SitePlan, constant: ir.Constant | None) -> Encoding | None:
+def usable(
+    encoding: Encoding | None, decision: SitePlan, constant: ir.Constant | None, *, only_given: bool = False
+) -> Encoding | None:
     """The encoding in the type that the target chose; None where it has none, or cannot store it so."""
     spec = decision.choice
     if encoding is None or spec is None or spec.dynamic or decision.derived is not None:
         return None
     if encoding.spec.qtype.kind == "int" and spec.qtype.kind == "float" and constant is None:
         return as_float(encoding, spec)
-    if encoding.spec.qtype.bits != spec.qtype.bits or encoding.spec.qtype.kind != spec.qtype.kind:
+    if encoding.spec.qtype.kind != spec.qtype.kind:
         return None
+    if encoding.spec.qtype.bits != spec.qtype.bits:
+        return with_levels(encoding, spec) if only_given and constant is None and not encoding.scale.ndim else None
     if encoding.scale.ndim:
         axis = spec.granularity.axis if isinstance(spec.granularity, PerAxis) else None
         granularity = encoding.spec.granularity
@@ -89,7 +101,10 @@ def usable(encoding: Encoding | None, decision: SitePlan, constant: ir.Constant 
             return None
         if encoding.scale.shape != (constant.shape[axis],):
             return None
-    return as_type_of(encoding, spec)
+    same = as_type_of(encoding, spec)
+    if spec.symmetric and spec.qtype.bits > 8 and same.zero_point.any():
+        return with_levels(encoding, spec) if constant is None else None
+    return same
 
 
 def centred(encoding: Encoding, *, constant: bool) -> Encoding | None:
@@ -120,6 +135,12 @@ def largest(encoding: Encoding) -> float:
     """The largest |x| of a grid; of a symmetric one its upper end, as the lower one has a code more."""
     low, high = encoding.range
     return max(-low, high) if encoding.zero_point.any() else high
+
+
+def with_levels(encoding: Encoding, spec: QSpec) -> Encoding:
+    """The range of an activation's grid, in the codes of `spec`."""
+    scale, zero = choose_qparams(*encoding.range, qmin=spec.low, qmax=spec.high, symmetric=spec.symmetric)
+    return replace(encoding, spec=spec, scale=scale, zero_point=zero)
 
 
 def as_float(encoding: Encoding, spec: QSpec) -> Encoding | None:

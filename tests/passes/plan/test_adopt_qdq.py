@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from qcompiler import ir
-from qcompiler.quant import PerAxis, Site
+from qcompiler.backends import get
+from qcompiler.passes.plan.annotate import Annotate
+from qcompiler.pipeline import Pipeline
+from qcompiler.quant import PerAxis, QuantPlan, Site
 from tests.graphs import run
 from tests.trained import (
     CONVS,
@@ -168,10 +171,56 @@ def test_unsigned_weights_become_signed() -> None:
     assert found.optimised().fallback == ()
 
 
+# ---- 16 bits
+WIDE = CONVS.replace("xs, xz", "ws, wz").replace("rs, rz", "vs, vz").replace("ys, yz", "us, uz")
+WIDE_GRIDS = {
+    "ws": np.float32(1e-4), "wz": np.uint16(30000), "vs": np.float32(8e-5), "vz": np.uint16(0),
+    "us": np.float32(2e-4), "uz": np.uint16(32768),
+}  # fmt: skip
+
+
+def test_pairs_of_16_bits_go_too() -> None:
+    after, given, record = adopted(trained(WIDE, **WIDE_GRIDS))
+    assert [n.op for n in after.nodes] == ["Conv", "Relu", "Conv"]
+    assert record.refusals == []
+    assert {str(given[Site(name)].spec.qtype) for name in ("x", "r", "y")} == {"uint16"}
+
+
+def test_a_target_of_16_bits_keeps_their_grids() -> None:
+    model, given, _ = adopted(trained(WIDE, **WIDE_GRIDS))
+    plan = Pipeline().plan(model, QuantPlan(), [Annotate(get("qnn").spec, "w8a16", given=given, only_given=True)])
+    for name, (scale, zero) in {"x": ("ws", "wz"), "r": ("vs", "vz"), "y": ("us", "uz")}.items():
+        found = next(d.encoding for s, d in plan.sites.items() if s.tensor == name and d.encoding is not None)
+        assert (found.scale, found.zero_point) == (WIDE_GRIDS[scale], WIDE_GRIDS[zero])
+        assert str(found.spec.qtype) == "uint16"
+
+
+def test_a_target_of_8_bits_takes_their_range_where_nothing_else_is_known() -> None:
+    model = trained(WIDE, **WIDE_GRIDS)
+    found = compiled(model)
+    assert found.optimised().ops["QLinearConv"] == 2
+    encoding = found.plan.sites[Site("x", "Conv_a", 0)].encoding
+    assert encoding is not None
+    np.testing.assert_allclose(encoding.range, (-3.0, 3.5535), atol=0.02)
+    assert steps_apart(model, found, 0.06, often=0.2) <= 1.6
+    calibrated = compiled(model, only_given=False).plan.sites[Site("x", "Conv_a", 0)].encoding
+    assert calibrated is not None
+    assert calibrated.method != "given"
+
+
+def test_a_symmetric_grid_of_16_bits_is_made_of_one_that_is_not() -> None:
+    """QNN's second operands are int16 around 0."""
+    body = f"{pair('a', 'x', 'ws', 'wz')} {pair('b', 'z', 'vs', 'vz')} c = MatMul(a, b) {pair('y', 'c', 'us', 'uz')}"
+    model, given, _ = adopted(trained(body, "float[4, 12] x, float[12, 5] z", "float[N, M] y", **WIDE_GRIDS))
+    plan = Pipeline().plan(model, QuantPlan(), [Annotate(get("qnn").spec, "w8a16", given=given, only_given=True)])
+    found = next(d.encoding for s, d in plan.sites.items() if s.tensor.startswith("z") and d.encoding is not None)
+    assert str(found.spec.qtype) == "int16"
+    assert int(found.zero_point) == 0
+    np.testing.assert_allclose(found.range[1], 65535 * 8e-5, rtol=1e-3)
+
+
 # ---- what stays
 REFUSED = {
-    "int16": ("xs, z", {"z": np.int16(0)}, "stores int16"),
-    "uint16": ("xs, z", {"z": np.uint16(0)}, "stores uint16"),
     "float8": ("xs, z", {"z": np.zeros((), ml_dtypes.float8_e4m3fn)}, "stores float8_e4m3fn"),
     "computed": ("s, xz", {}, "is computed"),
     "zero scale": ("s0, xz", {"s0": np.float32(0)}, "is not positive"),
@@ -201,7 +250,7 @@ def test_pairs_with_two_scales_and_inputs_of_integers_stay() -> None:
 def test_a_conv_behind_a_refused_pair_is_compiled_all_the_same() -> None:
     body = f"""xq = QuantizeLinear(x, xs, z) xd = DequantizeLinear(xq, xs, z)
         wd = DequantizeLinear<axis = 0>(w1, s1, z8) a = Conv(xd, wd, b1) {pair("y", "a", "ys", "yz")}"""
-    model = trained(body, z=np.int16(0))
+    model = trained(body, z=np.zeros((), ml_dtypes.float8_e4m3fn))
     assert compiled(model).plan.nodes["Conv_a"].reason.startswith("the model gives no encoding for 'xd'")
     found = compiled(model, only_given=False)
     assert found.plan.nodes["Conv_a"].precision == "int8"
