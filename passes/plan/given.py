@@ -1,6 +1,6 @@
 """Encodings that a model came with take the place of calibration, where the target can use them.
 
-activation    per tensor; int8 as uint8 with code + 128; of another number of bits the range, where nothing else is known
+activation    per tensor; int8 as uint8 with code + 128; of other numbers of bits the range, where nothing else is known
 weight        per tensor, or per output channel
 shared site   the encoding of one is that of all: the first one that is given goes to the root of the group;
               a site that was given another encoding leaves the group
