@@ -12,6 +12,7 @@ from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.condition import condition
+from qcompiler.backends.onnxruntime.expert_tables import ExpertTables
 from qcompiler.backends.onnxruntime.experts import UseQMoE
 from qcompiler.backends.onnxruntime.fold_float8 import FoldFloat8
 from qcompiler.backends.onnxruntime.gate import Feed, gate, loaded
@@ -100,7 +101,9 @@ class OnnxRuntime:
         return str(onnxruntime.__version__)
 
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
-        """What `condition` offers, where convolutions are quantized."""
+        """What `condition` offers where convolutions are quantized, and `ExpertTables` where weights are in blocks."""
+        if precision == "w4":
+            return Conditioning((ExpertTables(self.block),))
         if precision not in ("int8", "mixed"):
             return Conditioning()
         return condition(keep_float, self.spec, VARIANTS[self.variant].stored)

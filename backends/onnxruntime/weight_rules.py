@@ -2,6 +2,7 @@
 
     layer    MatMul, plain Gemm     MatMulNBits
     table    Gather along axis 0    GatherBlockQuantized
+    experts  Gather of weights      the same, with the bits of layers (`expert_tables`)
 
 With `mixed_bits` the layers that lose most have 8 bits: those that read what attention gives, and those that read the
 product of a gated layer (the k-quant idea of llama.cpp: more bits by the role of a tensor).
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcompiler import ir
+from qcompiler.backends.onnxruntime.expert_tables import chosen_weights
 from qcompiler.backends.onnxruntime.spec import matrix_weight
 from qcompiler.backends.onnxruntime.weight_formats import FORMATS
 from qcompiler.errors import UsageError
@@ -74,23 +76,18 @@ class Blocks:
                 conditions=(*layer.conditions, needs_bits), computes="w8",
             )  # fmt: skip
             layers = (needy, layer)
-        if not self.table_bits:
-            return layers
-        table = OpRule(
-            "block-table", ("Gather",), {0: Weight((self.spec(self.table_bits),))}, Float(),
-            "ContribOperators.md, GatherBlockQuantized", conditions=(large_table, self._whole_bytes),
-            computes=f"w{self.table_bits}",
-        )  # fmt: skip
-        return (*layers, table)
+        experts = self._table("block-experts", self.bits, chosen_weights)
+        return (*layers, experts, *([self._table("block-table", self.table_bits)] if self.table_bits else []))
 
-    @property
-    def _whole_bytes(self) -> Condition:
+    def _table(self, name: str, bits: int, *roles: Condition) -> OpRule:
         def whole_bytes(node: ir.Node) -> str | None:
-            width = int(node.inputs[0].shape[1])
-            packed = width * self.table_bits % 8 == 0
+            packed = int(node.inputs[0].shape[1]) * bits % 8 == 0
             return None if packed else f"rows of table {node.inputs[0].name!r} take no whole number of bytes"
 
-        return whole_bytes
+        return OpRule(
+            name, ("Gather",), {0: Weight((self.spec(bits),))}, Float(), "ContribOperators.md, GatherBlockQuantized",
+            conditions=(large_table, whole_bytes, *roles), computes=f"w{bits}",
+        )  # fmt: skip
 
 
 def needs_bits(node: ir.Node) -> str | None:

@@ -16,6 +16,7 @@ from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.passes.prepare.finite_masks import FiniteMasks
 from qcompiler.passes.prepare.fold_constants import FoldConstants
 from qcompiler.passes.prepare.fold_shapes import FoldShapes
+from qcompiler.passes.prepare.gather_nd_to_gather import GatherNDToGather
 from qcompiler.passes.prepare.infer_shapes import InferShapes
 from qcompiler.passes.prepare.inline_if import InlineIf
 from qcompiler.passes.prepare.lift_constants import LiftConstants
@@ -41,6 +42,7 @@ __all__ = [
     "FiniteMasks",
     "FoldConstants",
     "FoldShapes",
+    "GatherNDToGather",
     "InferShapes",
     "InlineIf",
     "LiftConstants",
@@ -88,6 +90,7 @@ def simplify_passes(limit: int = 1 << 20) -> tuple[GraphPass | Rule, ...]:
         MergeDuplicates(),
         EliminateDead(),
         SumToAdd(),
+        GatherNDToGather(),
         ReduceMeanToPool(),
         ScalarRange(),
         FiniteMasks(),
