@@ -87,9 +87,16 @@ def inputs_of(model: ir.Model) -> list[InputInfo]:
             tensor.name,
             np.dtype(np.float32 if tensor.dtype is None else tensor.dtype),
             None if tensor.shape is None else tuple(tensor.shape),
+            max((_window(node) for node in tensor.outputs), default=0),
         )
         for tensor in model.inputs
     ]
+
+
+def _window(node: ir.Node) -> int:
+    """The places of a past that slides, of the node that reads it."""
+    slides = node.op == "GroupQueryAttention" and node.attrs.get("sliding_window_cache", 0)
+    return int(node.attrs.get("local_window_size", 0)) if slides else 0
 
 
 def stated_inputs(original: ir.Model, shapes: Mapping[str, str]) -> list[InputInfo]:

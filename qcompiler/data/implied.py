@@ -1,7 +1,8 @@
 """Inputs of transformers that follow from the others, so that tokens alone are data enough.
 
     past*                            no tokens yet: an open size behind the first axis that nothing else tells is 0.
-                                     Where all sizes are fixed, zeros, which the mask hides
+                                     Where all sizes are fixed, zeros, which the mask hides. A past that slides has
+                                     the places of its window, and no place in the mask
     *attention_mask                  1 for each place of a given past and each token, 0 for each of those zeros
     position_ids, cache_position     0, 1, 2, ...
     token_type_ids                   0
@@ -71,12 +72,12 @@ def completed(feed: Mapping[str, Array], inputs: Sequence[InputInfo]) -> dict[st
     past = hidden = 0
     for info in (info for info in inputs if meaning(info) == PAST):
         if info.name in absent:
-            shape = _sized(info, sizes, batch, 0)
-            if 0 not in shape and not branch and not _fixed(info):
+            shape = _sized(info, sizes, batch, info.window)
+            if 0 not in shape and not info.window and not branch and not _fixed(info):
                 continue  # keys of an encoder are no past: they have its length
             result[info.name] = np.zeros(shape, info.dtype)
-            hidden = max(hidden, shape[PLACES])
-        if result[info.name].ndim == 4:
+            hidden = hidden if info.window else max(hidden, shape[PLACES])
+        if result[info.name].ndim == 4 and not info.window:
             past = max(past, result[info.name].shape[PLACES])
     for info in inputs:
         what = absent.get(info.name, PAST)

@@ -22,11 +22,13 @@ class InputInfo:
         dtype: element type; text inputs have `object`.
         shape: per dimension a fixed size, the name of a symbolic size, or None where nothing is known. The whole is
             None where even the rank is unknown.
+        window: places of a past that holds the last ones alone, and has them all from the start; 0 for any other input.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...] | None
+    window: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,14 @@ def test_a_past_that_is_given_counts() -> None:
     assert found["past_key_values.0.key"] is given["past_key_values.0.key"]
 
 
+def test_a_past_that_slides_has_its_window() -> None:
+    sliding = InputInfo("past_key_values.1.key", F32, ("batch", 2, "window", 8), window=16)
+    found = fed({"input_ids": TOKENS}, IDS, mask(), past(), sliding)
+    assert found["attention_mask"].tolist() == [[1, 1, 1]] * 2
+    assert found["past_key_values.0.key"].shape == (2, 2, 0, 8)
+    assert found["past_key_values.1.key"].shape == (2, 2, 16, 8)
+
+
 def test_what_is_given_is_fed() -> None:
     given = {"input_ids": TOKENS, "attention_mask": np.array([[0, 1, 1], [1, 1, 1]])}
     assert fed(given, IDS, mask("length"))["attention_mask"] is given["attention_mask"]
