@@ -20,6 +20,7 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.analysis.crashes import crashing
 from qcompiler.analysis.payload import Payload
+from qcompiler.analysis.unwritten import unwritten
 from qcompiler.errors import DataError, ModelError
 
 Array = npt.NDArray[Any]
@@ -62,7 +63,7 @@ class Runner:
     Args:
         model: a graph, a payload, or the path of a file (external data beside it is found).
         config: session settings.
-        outputs: names of the outputs to compute; all by default.
+        outputs: names of the outputs to compute; by default all that are written in full (`unwritten`).
 
     Attributes:
         inputs, outputs: names, in the model's order.
@@ -100,7 +101,8 @@ class Runner:
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = _SILENT
         self.inputs: tuple[str, ...] = tuple(value.name for value in self._session.get_inputs())
-        every = tuple(value.name for value in self._session.get_outputs())
+        partly = unwritten(payload) if isinstance(payload, Payload) else frozenset[str]()
+        every = tuple(value.name for value in self._session.get_outputs() if value.name not in partly)
         self.outputs: tuple[str, ...] = every if outputs is None else tuple(outputs)
 
     def run(self, feed: Mapping[str, Array], *, sample: str = "") -> dict[str, Array]:
