@@ -103,7 +103,7 @@ class OnnxRuntime:
     def condition(self, precision: Precision, keep_float: tuple[str, ...]) -> Conditioning:
         """What `condition` offers where convolutions are quantized, and `ExpertTables` where weights are in blocks."""
         if precision == "w4":
-            return Conditioning((ExpertTables(self.block),))
+            return Conditioning((ExpertTables(self.blocks.size),))
         if precision not in ("int8", "mixed"):
             return Conditioning()
         return condition(keep_float, self.spec, VARIANTS[self.variant].stored)

@@ -2,7 +2,7 @@
 
     layer    MatMul, plain Gemm     MatMulNBits
     table    Gather along axis 0    GatherBlockQuantized
-    experts  Gather of weights      the same, with the bits of layers (`expert_tables`)
+    experts  Gather of weights      the same, with as many bits as layers have, or more (`expert_tables`)
 
 With `mixed_bits` the layers that lose most have 8 bits: those that read what attention gives, and those that read the
 product of a gated layer (the k-quant idea of llama.cpp: more bits by the role of a tensor).
@@ -76,7 +76,8 @@ class Blocks:
                 conditions=(*layer.conditions, needs_bits), computes="w8",
             )  # fmt: skip
             layers = (needy, layer)
-        experts = self._table("block-experts", self.bits, chosen_weights)
+        least = next(bits for bits in TABLE_BITS if bits >= self.bits)
+        experts = self._table("block-experts", least, chosen_weights)
         return (*layers, experts, *([self._table("block-table", self.table_bits)] if self.table_bits else []))
 
     def _table(self, name: str, bits: int, *roles: Condition) -> OpRule:

@@ -35,15 +35,15 @@ def mixture(k: int = 64) -> ir.Model:
     return parse(MIXTURE.replace("64", str(k)), {**constants, "shape": np.array([-1, 2, k])})
 
 
-@pytest.mark.parametrize(("bits", "least"), [(4, 0.97), (8, 0.9995)])
-def test_experts_are_stored_in_blocks(bits: int, least: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "stored", "least"), [(3, 4, 0.97), (4, 4, 0.97), (8, 8, 0.9995)])
+def test_experts_are_stored_in_blocks(bits: int, stored: int, least: float, tmp_path: Path) -> None:
     model = mixture()
     ir.save(model, tmp_path / "m.onnx")
     recipe = Recipe(precision="w4", bench_seconds=0, options={"bits": bits, "table_bits": 0, "accuracy_level": 0})
     compile(tmp_path / "m.onnx", "onnxruntime", output=tmp_path / "o", recipe=recipe)
     shipped = onnx.load(tmp_path / "o" / "model.onnx")
     found = [node for node in shipped.graph.node if node.op_type == "GatherBlockQuantized"]
-    assert [onnx.helper.get_node_attr_value(node, "bits") for node in found] == [bits, bits]
+    assert [onnx.helper.get_node_attr_value(node, "bits") for node in found] == [stored] * 2
     assert all(
         t.data_type != onnx.TensorProto.FLOAT or np.prod(t.dims) < 4 * 96 * 64 for t in shipped.graph.initializer
     )
