@@ -178,7 +178,7 @@ def unpacked(unpacker: Unpacker, node: ir.Node, packed: Packed, book: Book) -> i
         packed.stored((rows, blocks, packed.size * width // 8), plane)
         for (_, width), plane in zip(book.planes, packed.planes, strict=True)
     ]
-    return unpacker.unpacked(node.name, book, parts, packed.form, node)
+    return unpacker.unpacked(book, parts, packed.form, node)
 
 
 def weighted(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:

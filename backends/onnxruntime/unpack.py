@@ -69,12 +69,11 @@ class Unpacker:
     _known: dict[tuple[str, tuple[int, ...], bytes], ir.Constant] = field(default_factory=dict)
 
     def unpacked(
-        self, hint: str, book: Book, planes: Sequence[U8 | ir.Deferred], form: tuple[int, ...], before: ir.Node
+        self, book: Book, planes: Sequence[U8 | ir.Deferred], form: tuple[int, ...], before: ir.Node
     ) -> ir.Tensor:
         """The bytes that the kernel reads.
 
         Args:
-            hint: of names.
             book: what codes stand for.
             planes: as `Book.planes` has them.
             form: of the result: (rows, blocks, bytes).
@@ -84,21 +83,21 @@ class Unpacker:
         shape = self._shared("form", np.array(form, np.int64))
         parts: list[ir.Tensor] = []
         for (low, width), plane in zip(book.planes, planes, strict=True):
-            packed = self.edit.constant(f"{hint}_plane{low}", plane)
+            packed = self.edit.constant("packed", plane)
             if len(planes) == 1:
                 entries = book.entries
             else:
                 last, first = low == book.planes[-1][0], book.first or 0
                 entries = np.asarray((np.arange(1 << width) << low) + (first if last else 0), np.uint8)
-            found = self._looked_up(hint, table(entries, width, book.bits if direct else 8), packed, before)
-            parts.append(self._add("Reshape", hint, [found, shape], np.uint8, before))
+            found = self._looked_up(table(entries, width, book.bits if direct else 8), packed, before)
+            parts.append(self._add("Reshape", [found, shape], np.uint8, before))
         while len(parts) > 1:
-            parts[:2] = [self._add("BitwiseOr", hint, parts[:2], np.uint8, before)]
-        return parts[0] if direct else self._looked_up(hint, book.entries, parts[0], before)
+            parts[:2] = [self._add("BitwiseOr", parts[:2], np.uint8, before)]
+        return parts[0] if direct else self._looked_up(book.entries, parts[0], before)
 
-    def _looked_up(self, hint: str, entries: U8, index: ir.Tensor, before: ir.Node) -> ir.Tensor:
-        wide = self._add("Cast", hint, [index], np.int32, before, to=int(TensorProto.INT32))
-        return self._add("Gather", hint, [self._shared("bytes", entries), wide], np.uint8, before)
+    def _looked_up(self, entries: U8, index: ir.Tensor, before: ir.Node) -> ir.Tensor:
+        wide = self._add("Cast", [index], np.int32, before, to=int(TensorProto.INT32))
+        return self._add("Gather", [self._shared("bytes", entries), wide], np.uint8, before)
 
     def _shared(self, hint: str, values: npt.NDArray[Any]) -> ir.Constant:
         key = (hint, values.shape, values.tobytes())
@@ -107,10 +106,10 @@ class Unpacker:
         return self._known[key]
 
     def _add(
-        self, op: str, hint: str, inputs: Sequence[ir.Tensor], dtype: npt.DTypeLike, before: ir.Node, **attrs: int
+        self, op: str, inputs: Sequence[ir.Tensor], dtype: npt.DTypeLike, before: ir.Node, **attrs: int
     ) -> ir.Tensor:
-        output, name = self.edit.variable(f"{hint}_{op.lower()}", np.dtype(dtype)), f"{hint}_{op.lower()}"
-        self.edit.add(op, inputs, name=name, attrs=attrs, outputs=[output], before=before)
+        output = self.edit.variable("unpacked", np.dtype(dtype))  # names are short: they would fill small models
+        self.edit.add(op, inputs, name=f"unpack_{op.lower()}", attrs=attrs, outputs=[output], before=before)
         return output
 
 

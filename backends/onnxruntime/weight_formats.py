@@ -7,6 +7,7 @@
     mxfp4       the same, in blocks of 32, whose scales are powers of two, a byte each
     nvfp4       the same, in blocks of 16, whose scales are E4M3 floats, and one float32 factor for all
     fp8         E4M3 floats
+    codebook    of 2, 3 or 4 bits: levels that are learned from each matrix
 
 All have kernels but fp8: 2, 4 and 8 bits as they are, what else there is after it was unpacked once (`unpack`).
 Sources: Dettmers et al., "QLoRA" (2023), for nf4; OCP Microscaling Formats 1.0; NVIDIA's description of NVFP4.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 from qcompiler.errors import UsageError
 from qcompiler.quant import PerBlock, QSpec, QType
-from qcompiler.quant.qtype import E2M1, FP8_E4M3, INT2, NF4, UINT2, UINT3, UINT4, UINT8
+from qcompiler.quant.qtype import BOOK2, BOOK3, BOOK4, E2M1, FP8_E4M3, INT2, NF4, UINT2, UINT3, UINT4, UINT8
 from qcompiler.quant.spec import ScaleKind
 
 SIZE, SIZES = 32, (16, 32, 64, 128, 256)
@@ -61,6 +62,7 @@ FORMATS: Mapping[str, Format] = {
     "mxfp4": Format({4: E2M1}, only=32, scale="e8m0"),
     "nvfp4": Format({4: E2M1}, only=16, scale="e4m3"),
     "fp8": Format({8: FP8_E4M3}, bits=8),
+    "codebook": Format({2: BOOK2, 3: BOOK3, 4: BOOK4}),
 }
 
 

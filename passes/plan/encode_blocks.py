@@ -23,6 +23,7 @@ from onnx import helper
 from qcompiler import ir
 from qcompiler.numerics.block_range import PIECE
 from qcompiler.numerics.block_rounding import Rows, round_blocks
+from qcompiler.numerics.codebook import learned
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.passes.lower.codes import values_of
 from qcompiler.pipeline import PassRecord, PlanPass
@@ -46,11 +47,12 @@ class Rounded(NamedTuple):
     codes: npt.NDArray[np.integer[Any]]
     method: str
     loss: float
+    levels: Levels
 
     def encoding(self, spec: QSpec) -> Encoding:
         """The encoding, in the layout of the weight; codes that have it already are not copied."""
         scale, zero, codes = (np.ascontiguousarray(turned(part, spec)) for part in self[:3])
-        return Encoding(spec, scale, zero, self.method, *stored(codes, spec))
+        return Encoding(spec, scale, zero, self.method, *stored(codes, spec, self.levels.book))
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,13 @@ def blocked(plan: QuantPlan) -> list[Site]:
     ]
 
 
-def stored(codes: npt.NDArray[np.integer[Any]], spec: QSpec) -> tuple[npt.NDArray[Any], F32 | None]:
+def stored(
+    codes: npt.NDArray[np.integer[Any]], spec: QSpec, levels: tuple[float, ...]
+) -> tuple[npt.NDArray[Any], F32 | None]:
     """Codes as they are stored, from the places of levels, and the book that says what each stands for, if any."""
     if spec.qtype.kind == "int":
         return codes, None
-    book = np.asarray(levels(spec).book, np.float32)
+    book = np.asarray(levels, np.float32)
     if spec.qtype.kind == "float":
         return book[codes].astype(helper.tensor_dtype_to_np_dtype(spec.qtype.onnx)), None
     if spec.qtype is not E2M1:
@@ -148,11 +152,13 @@ def block_size(spec: QSpec) -> int:
 
 
 def levels(spec: QSpec) -> Levels:
-    """What the codes of a spec stand for."""
+    """What the codes of a spec stand for; of a book that is yet to be learned, as many whole numbers."""
     if spec.qtype.name in BOOKS:
         return Levels.of(BOOKS[spec.qtype.name])
     if spec.qtype.kind == "float":
         return Levels.of(numbers_of(spec.qtype.onnx))
+    if spec.qtype.kind == "codebook":
+        return Levels.unsigned(spec.qtype.bits, symmetric=True)
     return Levels(spec.low, spec.high, spec.symmetric, positive=spec.scale == "f16")
 
 
@@ -207,16 +213,19 @@ def digest(rows: TurnedRows, spec: QSpec) -> bytes:
 def _rounded(
     values: npt.NDArray[Any], spec: QSpec, method: str, moments: F64 | None, correction: F64 | None
 ) -> Rounded:
-    grid = levels(spec)
-    codes = np.empty(values.shape, np.int8 if grid.low < 0 else np.uint8)
     rows: Rows = rows_of(values, spec)
     if correction is not None:
         rows = np.asarray(rows[:] + rows[:] @ correction, np.float32)
+    grid = levels(spec)
+    if spec.qtype.kind == "codebook" and not grid.book:
+        importance = None if moments is None else np.diag(moments)
+        grid = Levels.of(learned(rows, 1 << spec.qtype.bits, block_size(spec), importance))
+    codes = np.empty(values.shape, np.int8 if grid.low < 0 else np.uint8)
     form = spec.scale
     if form in STORED:
         form = "half" if values.dtype == np.float16 or form != "f32" else "f32"
     found = round_blocks(rows, grid, block_size(spec), method, moments, form=form, out=turned(codes, spec))
-    return Rounded(found.grid.scale, found.grid.zero_point, found.codes, found.method, found.loss)
+    return Rounded(found.grid.scale, found.grid.zero_point, found.codes, found.method, found.loss, grid)
 
 
 def block_values(encoding: Encoding) -> F32:

@@ -82,7 +82,9 @@ if TYPE_CHECKING:
 @options.of_target("--native-gelu", is_flag=True, help="qnn: with 16-bit activations Gelu stays one operator.")
 @options.of_target("--embed", is_flag=True, help="qnn: one ONNX file that holds the binary.")
 @options.of_target(
-    "--format", metavar="F", help="onnxruntime, w4: int, ternary, nf4, fp4, mxfp4, nvfp4 or fp8.  [default: int]"
+    "--format",
+    metavar="F",
+    help="onnxruntime, w4: int, ternary, nf4, fp4, mxfp4, nvfp4, fp8 or codebook.  [default: int]",
 )
 @options.of_target(
     "--bits", type=int, metavar="N", help="onnxruntime, w4: bits of a weight, 2, 3, 4 or 8.  [default: 4]"

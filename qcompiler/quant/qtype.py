@@ -57,6 +57,9 @@ FP16 = QType("fp16", "float", 16, -65504, 65504, 10)
 BF16 = QType("bf16", "float", 16, -3.3895313892515355e38, 3.3895313892515355e38, 16)
 NF4 = QType("nf4", "codebook", 4, -127, 127, 21)
 E2M1 = QType("e2m1", "codebook", 4, -12, 12, 21)
+BOOK2 = QType("book2", "codebook", 2, -127, 127, 21)
+BOOK3 = QType("book3", "codebook", 3, -127, 127, 21)
+BOOK4 = QType("book4", "codebook", 4, -127, 127, 21)
 PALETTE4 = QType("palette4", "codebook", 4, 0, 15, 21)
 PALETTE6 = QType("palette6", "codebook", 6, 0, 63, 2)
 
@@ -64,6 +67,6 @@ QTYPES: dict[str, QType] = {
     t.name: t
     for t in (
         INT2, UINT2, UINT3, INT4, UINT4, INT8, UINT8, INT16, UINT16, INT32, FP8_E4M3, FP8_E5M2, FP4_E2M1, FP16, BF16,
-        NF4, E2M1, PALETTE4, PALETTE6,
+        NF4, E2M1, BOOK2, BOOK3, BOOK4, PALETTE4, PALETTE6,
     )
 }  # fmt: skip

