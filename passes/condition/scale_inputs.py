@@ -13,14 +13,15 @@ Source: Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compressi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
-from qcompiler.numerics.awq import scaled_moments, search
+from qcompiler.numerics.awq import search
 from qcompiler.numerics.block_range import COARSE, least_squares
 from qcompiler.passes.plan.encode_blocks import as_rows, block_size, blocked, levels
 from qcompiler.pipeline import GraphPass, PassRecord
@@ -38,12 +39,12 @@ class ScaleInputs(GraphPass):
 
     Attributes:
         plan: says which.
-        moments: sum of x x^T by tensor; those of rescaled values are replaced.
+        moments: sum of x x^T of a tensor, None if unknown; asked for once each, in the order of the graph.
     """
 
     name: ClassVar[str] = "scale-inputs"
     plan: QuantPlan
-    moments: dict[str, F64] = field(default_factory=dict)
+    moments: Callable[[str], F64 | None]
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each rescaled value is a change; values that could not be are refused with the reason."""
@@ -51,7 +52,7 @@ class ScaleInputs(GraphPass):
         specs = {(site.consumer, site.port): self.plan.sites[site].choice for site in blocked(self.plan)}
         gains = []
         for name, tensor in {t.name: t for node in model.nodes for t in node.outputs if t.name}.items():
-            if name not in self.moments or not any((node.name, 1) in specs for node in tensor.outputs):
+            if not any((node.name, 1) in specs for node in tensor.outputs):
                 continue
             users = [use for use in edit.uses(tensor) if use.node is None or use.node.op != "Shape"]
             taken = [specs.get((use.node.name, 1)) if use.node is not None and use.port == 0 else None for use in users]
@@ -61,10 +62,12 @@ class ScaleInputs(GraphPass):
                 record.refusals.append(Refusal(self.name, tensor.inputs[0].name, reason))
                 continue
             layers = [(use.node, spec) for use, spec in zip(users, taken, strict=True) if use.node is not None and spec]
-            s, after, before = self._search(layers, self.moments[name])
+            moments = self.moments(name)
+            if moments is None:
+                continue
+            s, after, before = self._search(layers, moments)
             if after < before:
                 self._scale(edit, tensor, layers, s)
-                self.moments[name] = scaled_moments(self.moments[name], s)
                 record.changes += 1
                 gains.append(after / before)
         if gains:

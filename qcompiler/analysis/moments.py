@@ -6,7 +6,7 @@ memory budget, and are no part of `Stats`: sums of floats depend on their order,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -71,10 +71,7 @@ def collect_moments(
             rows = _rows(value)
             if not rows.size or rows.shape[1] != wanted[name]:
                 continue
-            product = _moments(rows)
-            if not np.isfinite(product).all():
-                raise DataError(f"tensor {name!r} holds NaN or infinity", where=event.sample.name)
-            _add(found, name, product)
+            _add(found, name, _finite(name, rows.T @ rows, event.sample))
         if progress is not None:
             progress(read, None)
     return found
@@ -104,8 +101,8 @@ def collect_patch_moments(
             continue
         for name, (tensor, window) in layers.items():
             if tensor in event.values and event.values[tensor].size:
-                product = _moments(patches(np.asarray(event.values[tensor], np.float32), window, PLACES)[0])
-                _add(found, name, product)
+                rows = patches(np.asarray(event.values[tensor], np.float32), window, PLACES)[0]
+                _add(found, name, rows.T @ rows)
     return {name: value for name, value in found.items() if np.isfinite(value).all()}
 
 
@@ -116,50 +113,59 @@ class Pair(NamedTuple):
     cross: F64
 
 
-def collect_pairs(
-    reference: ir.Model,
-    model: ir.Model,
-    source: Iterable[Sample],
-    widths: Mapping[str, int],
-    *,
-    memory_budget: int = 512 << 20,
-) -> dict[str, Pair]:
-    """What a place of a model reads beside what it reads in a reference of the same nodes; as `collect_moments`.
+def summed(name: str, width: int, values: Iterable[npt.NDArray[Any]], samples: Sequence[Sample]) -> F64 | None:
+    """The moments of one tensor; None where it is wider than `LARGEST`, or held no row.
+
+    Args:
+        name: of the tensor.
+        width: length of its last axis.
+        values: what it is for each sample.
+        samples: their names are for messages.
 
     Raises:
-        DataError: a tensor holds NaN or infinity, or a model cannot run on a sample.
+        DataError: it holds NaN or infinity.
     """
-    wanted = {name: width for name, width in widths.items() if width <= LARGEST}
-    found: dict[str, Pair] = {}
-    if not wanted:
-        return found
-    taps = (Tap(which, source, wanted, memory_budget // 2, 0) for which in (reference, model))
-    for one, other in zip(*taps, strict=True):
-        if isinstance(one, Shed):
-            for name in one.names:
-                found.pop(name, None)
-        if not isinstance(one, Seen) or not isinstance(other, Seen):
-            continue
-        for name, value in one.values.items():
-            x, y = (_rows(seen) for seen in (value, other.values[name]))
-            if not x.size or x.shape[1] != wanted[name]:
-                continue
-            sums = Pair(_moments(y), (x.T @ y).astype(np.float64))
-            if not all(np.isfinite(part).all() for part in sums):
-                raise DataError(f"tensor {name!r} holds NaN or infinity", where=one.sample.name)
-            found[name] = sums if name not in found else Pair(*map(np.add, found[name], sums))
-    return found
+    found: dict[str, F64] = {}
+    for value, sample in zip(values if width <= LARGEST else (), samples, strict=width <= LARGEST):
+        rows = _rows(value)
+        if rows.size and rows.shape[1] == width:
+            _add(found, name, _finite(name, rows.T @ rows, sample))
+    return found.get(name)
 
 
-def _add(found: dict[str, F64], name: str, product: F64) -> None:
-    found[name] = product if name not in found else np.add(found[name], product, out=found[name])
+def paired(
+    name: str,
+    width: int,
+    reference: Iterable[npt.NDArray[Any]],
+    values: Iterable[npt.NDArray[Any]],
+    samples: Sequence[Sample],
+) -> Pair | None:
+    """What a tensor is beside what it is in a reference, which comes first; otherwise as `summed`."""
+    found: dict[str, F64] = {}
+    if width > LARGEST:
+        return None
+    for one, other, sample in zip(reference, values, samples, strict=True):
+        x, y = _rows(one), _rows(other)
+        if x.size and x.shape[1] == width:
+            _add(found, "second", _finite(name, y.T @ y, sample))
+            _add(found, "cross", _finite(name, x.T @ y, sample))
+    return Pair(**found) if found else None
+
+
+def _add(found: dict[str, F64], name: str, product: npt.NDArray[np.float32]) -> None:
+    """Each sample's product in float32, all of them added in float64: float32 rounding of one sample is far below what
+    samples differ by."""
+    if name in found:
+        found[name] += product
+    else:
+        found[name] = product.astype(np.float64)
+
+
+def _finite(name: str, product: npt.NDArray[np.float32], sample: Sample) -> npt.NDArray[np.float32]:
+    if not np.isfinite(product).all():
+        raise DataError(f"tensor {name!r} holds NaN or infinity", where=sample.name)
+    return product
 
 
 def _rows(value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.asarray(value, np.float32).reshape(-1, value.shape[-1])
-
-
-def _moments(rows: npt.NDArray[np.float32]) -> F64:
-    """Each sample's product in float32, all of them added in float64: float32 rounding of one sample is far below what
-    samples differ by."""
-    return (rows.T @ rows).astype(np.float64)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,7 @@ from qcompiler.passes.plan.encode_palettes import EncodePalettes, palettes
 from qcompiler.pipeline import Instrument, Pipeline, PlanPass, Trace
 from qcompiler.quant import QuantPlan
 from qcompiler.search.candidates import Draft
-from qcompiler.search.in_turn import EncodeInTurn
+from qcompiler.search.in_turn import EncodeInTurn, InFloat
 from qcompiler.targets.spec import reduced_axis
 
 BY_DATA = ("auto", "gptq", "awq")
@@ -56,33 +58,33 @@ def with_codes(
     """
     if not blocked(draft.plan) and not (palettes(draft.model, draft.plan) and source is not None):
         return draft
-    moments: dict[str, npt.NDArray[np.float64]] = {}
-    if source is not None and method in BY_DATA:
-        moments = collect_moments(
-            draft.model, source, widths(draft), memory_budget=memory,
-            progress=lambda done, total: tell("calibrate", done, total),
-        )  # fmt: skip
-    tell("round weights", 0, None)
     pipeline = Pipeline(Trace(list(draft.trace.records)), instruments)
-    model = draft.model.copy()
-    plan = draft.plan
-    if moments and method in ("auto", "awq") and pipeline.graph(model, [ScaleInputs(plan, moments)]):
-        plan = pipeline.plan(model, QuantPlan(), [draft.annotate])
+    model, plan = draft.model.copy(), draft.plan
+    by_data = source is not None and method in BY_DATA
+    step: PlanPass = EncodeBlocks(ROUNDING.get(method, method))
+    if source is not None and by_data and blocked(plan):
+        if method in ("auto", "awq"):
+            with TemporaryDirectory(prefix="qcompiler-") as folder:
+                scaling = ScaleInputs(plan, InFloat(draft.model, plan, source, Path(folder), tell))
+                if pipeline.graph(model, [scaling]):
+                    plan = pipeline.plan(model, QuantPlan(), [draft.annotate])
+        step = EncodeInTurn(source, ROUNDING.get(method, "auto"), tell)
+    tell("round weights", 0, None)
+    moments: dict[str, npt.NDArray[np.float64]] = {}
+    if source is not None and by_data:
+        moments = collect_moments(draft.model, source, widths(draft), memory_budget=memory)
     patches = {} if source is None else collect_patch_moments(draft.model, source, windows(draft), memory)
-    step: PlanPass = EncodeBlocks(ROUNDING.get(method, method), moments)
-    if source is not None and moments and method in ("auto", "gptq"):
-        step = EncodeInTurn(source, memory, tell)
     plan = pipeline.plan(model, plan, [step, EncodePalettes(moments, patches)])
     return replace(draft, model=model, plan=plan, trace=pipeline.trace)
 
 
 def widths(draft: Draft) -> dict[str, int]:
-    """The values that layers with weights in blocks or by palettes read, and the length of what is summed over."""
+    """The values that layers with weights by palettes read, and the length of what is summed over."""
     nodes = {node.name: node for node in draft.model.nodes}
     found: dict[str, int] = {}
-    for site in [*blocked(draft.plan), *palettes(draft.model, draft.plan)]:
+    for site in palettes(draft.model, draft.plan):
         node = nodes[site.consumer]
-        if node.op not in ("Gather", "Conv"):
+        if node.op != "Conv":
             found[node.inputs[0].name] = int(node.inputs[1].shape[reduced_axis(node)])
     return found
 

@@ -17,9 +17,8 @@ from qcompiler.passes.prepare.infer_shapes import InferShapes
 from qcompiler.passes.prepare.name_everything import NameEverything
 from qcompiler.pipeline import PassRecord, Pipeline
 from qcompiler.quant import QuantPlan
-from qcompiler.search import in_turn
 from qcompiler.search.candidates import Drafter
-from qcompiler.search.in_turn import EncodeInTurn, put, readings
+from qcompiler.search.in_turn import EncodeInTurn, turns
 from tests.graphs import run
 
 RNG = np.random.default_rng(0)
@@ -56,7 +55,10 @@ def samples(count: int = 8) -> list[Sample]:
 
 def error(model: ir.Model, plan: QuantPlan, feed: dict[str, np.ndarray]) -> float:
     rounded = model.copy()
-    put(rounded, plan)
+    edit, nodes = ir.Editor(rounded, rounded.graph), {node.name: node for node in rounded.nodes}
+    for site, decision in plan.quantized():
+        assert decision.encoding is not None
+        edit.set_input(nodes[site.consumer], site.port, edit.constant("rounded", block_values(decision.encoding)))
     (exact,), (got,) = run(model, feed), run(rounded, feed)
     return float(np.square(exact - got).mean() / np.square(exact).mean())
 
@@ -64,7 +66,7 @@ def error(model: ir.Model, plan: QuantPlan, feed: dict[str, np.ndarray]) -> floa
 def test_it_loses_less_than_layers_by_themselves() -> None:
     model, plan = planned(chain())
     source, held_out = samples(), samples(1)[0].feed
-    ours = EncodeInTurn(source, 1 << 28, lambda *_: None).apply(model, plan, PassRecord("p"))
+    ours = EncodeInTurn(source).apply(model, plan, PassRecord("p"))
     moments = collect_moments(model, source, {f"x{i}": WIDTH for i in range(LAYERS + 1)})
     alone = EncodeBlocks("auto", moments).apply(model, plan, PassRecord("p"))
     assert {site.consumer for site in blocked(ours)} == {site.consumer for site in blocked(alone)}
@@ -73,29 +75,14 @@ def test_it_loses_less_than_layers_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_readings_follow_the_graph(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_follow_the_graph(tied: bool) -> None:
     model, plan = planned(chain(tied=tied))
-    found = [[site.tensor for site in sites] for sites in readings(model, plan)]
+    found = [[site.tensor for unit in turn.units for site in unit] for turn in turns(model, plan)]
     layers = [[f"w{i}"] for i in range(LAYERS)]
     assert found == [*layers, ["head", "t"]] if tied else found == [["t"], *layers, ["head"]]
     if tied:
-        done = EncodeInTurn(samples(2), 1 << 28, lambda *_: None).apply(model, plan, PassRecord("p"))
+        done = EncodeInTurn(samples(2)).apply(model, plan, PassRecord("p"))
         table, head = (
             block_values(d.encoding) for s, d in sorted(done.quantized()) if s.tensor in ("t", "head") and d.encoding
         )
         np.testing.assert_array_equal(table.T, head)
-    monkeypatch.setattr(in_turn, "READINGS", 3)
-    few = readings(model, plan)
-    assert len(few) == 3 and [s.tensor for sites in few for s in sites] == [t for part in found for t in part]
-
-
-def test_weights_take_their_rounded_values() -> None:
-    model, plan = planned(chain())
-    done = EncodeBlocks("mse").apply(model, plan, PassRecord("p"))
-    rounded = model.copy()
-    put(rounded, done)
-    nodes = {node.name: node for node in rounded.nodes}
-    for site, decision in done.quantized():
-        assert decision.encoding is not None
-        np.testing.assert_array_equal(ir.array(nodes[site.consumer].inputs[site.port]), block_values(decision.encoding))
-    assert all(constant.name.endswith("_rounded") for constant in rounded.constants())

@@ -55,7 +55,7 @@ def scaled(model: ir.Model) -> tuple[int, list[str]]:
     }
     widths = {node.inputs[0].name: 32 for node in model.nodes if node.op == "MatMul"}
     pipeline = Pipeline()
-    changes = pipeline.graph(model, [ScaleInputs(QuantPlan(sites), collect_moments(model, samples(), widths))])
+    changes = pipeline.graph(model, [ScaleInputs(QuantPlan(sites), collect_moments(model, samples(), widths).get)])
     return changes, [refusal.reason for refusal in pipeline.trace.records[-1].refusals]
 
 
