@@ -83,7 +83,7 @@ def _compiled(
     recipe: Recipe, stats: str | Path | None, dump_passes: str | Path | None, tell: Progress, means: Means,
 ) -> Result:  # fmt: skip
     """The journey itself; arguments as for `compile`."""
-    from qcompiler import backends
+    from qcompiler import backends, ir
     from qcompiler.analysis import SessionConfig, Stats, fingerprint
     from qcompiler.analysis.same_function import SameFunction
     from qcompiler.backends.base import Job, configured
@@ -99,6 +99,7 @@ def _compiled(
     from qcompiler.search.contest import Contract
     from qcompiler.search.device_times import times_of
     from qcompiler.search.evaluations import Evaluations
+    from qcompiler.search.evaluations_on_disk import Streamed
     from qcompiler.search.judge import judge
     from qcompiler.search.judge_again import judged_again, rewritten
     from qcompiler.search.mix import ROUNDS, Mixer
@@ -115,16 +116,17 @@ def _compiled(
 
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
-    widen = any(known is not None for known in (data, stats, recipe.ranges))
-    start = opened(Path(model), backend, recipe, data, dump, widen=widen)
+    original = ir.load(Path(model))
+    able = stats is None and not recipe.other_shapes
+    on_disk = stays_on_disk(original, backend.spec, recipe, able=able, data=data is not None)
+    widen = not on_disk and any(known is not None for known in (data, stats, recipe.ranges))
+    start = opened(Path(model), backend, recipe, data, dump, widen=widen, original=original)
     frontend, source = start.frontend, start.source
     others = at_other_shapes(Path(model), backend, recipe, widen=widen)
     judged_on = source if evaluation is None else open_source(evaluation, frontend.inputs)
     if means.folder is not None:
         means.about(fingerprint(frontend.original), target)
     first = None if judged_on is None else next((dict(sample.feed) for sample in judged_on), None)
-    able = source is None and stats is None and not recipe.other_shapes
-    on_disk = stays_on_disk(frontend.original, backend.spec, recipe, able=able)
     same = SameFunction(first, UNCHECKED if on_disk else "")
     frontend, elsewhere = frontend.checked(same), [other.checked(SameFunction()).prepared for other in others]
     known = None if stats is None else Stats.load(Path(stats))
@@ -140,13 +142,16 @@ def _compiled(
         only_given=source is None and known is None, instruments=tuple(frontend.pipeline.instruments),
         algorithms=recipe.chosen, same=same, promised={} if with_data else frontend.promised,
     )  # fmt: skip
-    shelf = means.shelve(where, fingerprint(frontend.original), target, recipe.options) if on_disk else None
+    shelf = None
+    if on_disk:
+        about = (fingerprint(frontend.original), target, recipe.options, source and source.fingerprint())
+        shelf = means.shelve(where, *about)
     feeds = bench_feeds(frontend.inputs, recipe.bench_shapes, first)
     config = SessionConfig(threads=recipe.threads, entries=backend.host.entries)
     seconds, deadline = recipe.bench_seconds if backend.host.indicative and not on_disk else 0.0, means.deadline
 
     def evaluations(samples: Source | None) -> Evaluations | None:
-        if samples is None:
+        if samples is None or on_disk:
             return None
         return Evaluations(
             frontend.original, samples, metric=recipe.metric, config=config, crew=means.crew, journal=means.journal
@@ -154,6 +159,7 @@ def _compiled(
 
     on_calibration = evaluations(source)
     on_evaluation = on_calibration if judged_on is source else evaluations(judged_on)
+    streamed = Streamed.on(shelf, frontend.original, judged_on, recipe.metric, config)
     attempts = Attempts(
         drafter, source, known, recipe.method, recipe.methods, recipe.memory_mib << 20,
         feeds if seconds else (), config, means, on_calibration, tell, notes=[*start.notes],
@@ -167,7 +173,7 @@ def _compiled(
     contract = Contract(recipe.max_drop, recipe.confidence, max(len(quantized), 1))
     objective = OBJECTIVES.get(recipe.optimize)
     judging = partial(
-        judge, frontend.original, evaluations=on_evaluation, config=config,
+        judge, frontend.original, evaluations=on_evaluation or streamed, config=config,
         insist=recipe.precision not in ("auto", "float"), floor=recipe.sqnr_floor, seconds=seconds, bench_feeds=feeds,
         tell=lambda done, total: tell("judge", done, total), cache=means.cache, deadline=deadline,
         objective=objective, by_name=backend.spec.by_name, on_disk=on_disk,

@@ -70,6 +70,7 @@ def opened(
     dump: Path | None = None,
     *,
     widen: bool = True,
+    original: ir.Model | None = None,
 ) -> Opened:
     """Opens model and data.
 
@@ -80,12 +81,14 @@ def opened(
         data: calibration samples; None for none.
         dump: folder for the text of the graph after each pass that changed it.
         widen: compute in float32 what is stored in a shorter type; not wanted where no ranges of values are known.
+        original: what the file holds, where it is loaded already.
 
     Raises:
         UsageError: the target must know the sizes of an input, and neither model, recipe nor data say them.
         ModelError, DataError, OutputError: as for `front` and `open_source`.
     """
-    spec, original, found = backend.spec, ir.load(model), dict[str, str]()
+    spec, found = backend.spec, dict[str, str]()
+    original = ir.load(model) if original is None else original
     if spec.shapes != "any":
         found = _agreed(stated_inputs(original, recipe.fixed_shapes), backend, recipe, data)
     shapes, rotate = {**recipe.fixed_shapes, **found}, recipe.chosen.rotate

@@ -78,7 +78,7 @@ class Recipe:
         latency: file of times by node from a device, in place of those of this machine (`search.costs.from_file`).
         optimize: what is least among plans that keep the contract: `latency`, `size` or `bits` (`search.objectives`).
         pareto: write the Pareto front of what was evaluated, and its plans.
-        on_disk: weights stay on disk and nothing is run, for models larger than memory; without data those over 2 GiB
+        on_disk: weights stay on disk and models are run piece by piece, for those larger than memory; those over 2 GiB
             do so in any case.
         options: of the target, by name; which ones there are is the target's to say.
     """

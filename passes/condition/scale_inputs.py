@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +34,37 @@ F64 = npt.NDArray[np.float64]
 NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 
 
+class Factors(NamedTuple):
+    """s of one value, and how many times as much nearest rounding loses with it; 1 where nothing is gained."""
+
+    s: F32
+    gain: float
+
+
+class Known(Protocol):
+    """Factors that were found before, by value."""
+
+    def get(self, name: str, /) -> Factors | None:
+        """Those of a value."""
+
+    def put(self, name: str, found: Factors, /) -> None:
+        """Keeps those of a value."""
+
+
 @dataclass(frozen=True)
 class ScaleInputs(GraphPass):
-    """Rescales the inputs of layers whose weights the plan stores in blocks.
+    """Rescales the inputs of layers whose weights the plan stores in blocks; weights on disk stay there.
 
     Attributes:
         plan: says which.
         moments: sum of x x^T of a tensor, None if unknown; asked for once each, in the order of the graph.
+        known: factors of an earlier run; gets those of this one.
     """
 
     name: ClassVar[str] = "scale-inputs"
     plan: QuantPlan
     moments: Callable[[str], F64 | None]
+    known: Known | None = None
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
         """Each rescaled value is a change; values that could not be are refused with the reason."""
@@ -62,19 +82,25 @@ class ScaleInputs(GraphPass):
                 record.refusals.append(Refusal(self.name, tensor.inputs[0].name, reason))
                 continue
             layers = [(use.node, spec) for use, spec in zip(users, taken, strict=True) if use.node is not None and spec]
-            moments = self.moments(name)
-            if moments is None:
-                continue
-            s, after, before = self._search(layers, moments)
-            if after < before:
-                self._scale(edit, tensor, layers, s)
+            found = self._factors(name, layers)
+            if found is not None and found.gain < 1:
+                self._scale(edit, tensor, layers, found.s)
                 record.changes += 1
-                gains.append(after / before)
+                gains.append(found.gain)
         if gains:
             edit.drop_unused_constants()
             record.notes.append(
                 f"{len(gains)} inputs rescaled; nearest rounding loses {np.mean(gains):.3f} times as much"
             )
+
+    def _factors(self, name: str, layers: list[tuple[ir.Node, QSpec]]) -> Factors | None:
+        found = None if self.known is None else self.known.get(name)
+        if found is None and (moments := self.moments(name)) is not None:
+            s, after, before = self._search(layers, moments)
+            found = Factors(s, after / before if after < before else 1.0)
+            if self.known is not None:
+                self.known.put(name, found)
+        return found
 
     @staticmethod
     def _search(layers: list[tuple[ir.Node, QSpec]], moments: F64) -> tuple[F32, float, float]:
@@ -86,24 +112,30 @@ class ScaleInputs(GraphPass):
     @staticmethod
     def _scale(edit: ir.Editor, tensor: ir.Tensor, layers: list[tuple[ir.Node, QSpec]], s: F32) -> None:
         for node, spec in layers:
-            values = ir.array(node.inputs[1])
             along = s[:, None] if spec.granularity.axis == 0 else s[None, :]  # type: ignore[union-attr]
-            _replace(edit, node, 1, values * along)
+            _replace(edit, node, 1, np.multiply, along)
         source = tensor.inputs[0]
         if source.op in NORMS:
             for port in range(1, len(source.inputs)):
                 if source.inputs[port].name:
-                    _replace(edit, source, port, ir.array(source.inputs[port]) / s)
+                    _replace(edit, source, port, np.divide, s)
             return
         layer, port = _gate(edit, source), 1
         if layer is None:
             layer, port = source, next(p for p, t in enumerate(source.inputs) if isinstance(t, ir.Constant))
-        _replace(edit, layer, port, ir.array(layer.inputs[port]) / s)
+        _replace(edit, layer, port, np.divide, s)
 
 
-def _replace(edit: ir.Editor, node: ir.Node, port: int, values: npt.NDArray[np.floating]) -> None:
+def _replace(edit: ir.Editor, node: ir.Node, port: int, by: np.ufunc, s: F32) -> None:
     old = node.inputs[port]
-    edit.set_input(node, port, edit.constant(f"{old.name}_scaled", np.asarray(values, old.dtype)))
+    scaled = partial(_scaled, old, by, s)
+    values = ir.Deferred(old.shape, old.dtype, scaled) if ir.on_disk(old) else scaled()
+    edit.set_input(node, port, edit.constant(f"{old.name}_scaled", values))
+
+
+def _scaled(constant: ir.Constant, by: np.ufunc, s: F32) -> npt.NDArray[np.floating]:
+    values = ir.array(constant)
+    return np.asarray(by(values, s), values.dtype)
 
 
 def _closed(edit: ir.Editor, tensor: ir.Tensor) -> str | None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler.analysis.evaluate import Runs
 from qcompiler.analysis.measures_of_text import counting, log_softmax, token_input
 from qcompiler.analysis.run import Runner
 from qcompiler.data import Sample
@@ -39,7 +40,7 @@ class Speech:
 
 
 def divergence(
-    reference: Runner, other: Runner, output: str, source: Iterable[Sample], samples: int = SAMPLES
+    reference: Runs, other: Runs, output: str, source: Iterable[Sample], samples: int = SAMPLES
 ) -> tuple[float, float, int] | None:
     """KL to the reference, agreement with it, and the number of positions; None where no output scores tokens."""
     lost, same, count = 0.0, 0, 0

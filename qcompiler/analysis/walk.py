@@ -97,7 +97,9 @@ class Walk:
             self._run(some)
 
     def values(self, name: str) -> Iterator[Any]:
-        """What a target is for each sample, in order; computed where it is not yet."""
+        """What a target is for each sample, in order; computed where it is not yet, errors as for `reach`."""
+        if name in self._constants:
+            return itertools.repeat(ir.array(self._constants[name]), len(self.samples))
         self.reach([name])
         return map(self._columns[name].__getitem__, range(len(self.samples)))
 

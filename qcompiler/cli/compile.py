@@ -144,7 +144,7 @@ if TYPE_CHECKING:
 @click.option("--pareto", is_flag=True, default=None, help="Write every plan on the Pareto front that was found.")
 @click.option(
     "--on-disk", is_flag=True, default=None,
-    help="Keep weights on disk and run nothing, for models larger than memory.  [default: over 2 GiB without data]",
+    help="Keep weights on disk, and run models piece by piece, for those larger than memory.  [default: over 2 GiB]",
 )  # fmt: skip
 @options.as_json
 @options.quiet

@@ -27,6 +27,8 @@ def language_facts(
     Raises:
         DataError: a model cannot run on a sample.
     """
+    if outcome.spoken is not None:
+        return facts_of(*outcome.spoken) if outcome.spoken else {}
     measure = None if outcome.evaluation is None else outcome.evaluation.measure
     if source is None or not isinstance(measure, Divergence | Perplexity | Tokens):
         return {}
@@ -35,11 +37,14 @@ def language_facts(
     found = divergence(reference, other, measure.output, first)
     if found is None:
         return {}
-    facts: dict[str, object] = {
-        "kl": finite(found[0], 6), "agreement": finite(found[1], 6), "positions": found[2], "samples": len(first),
-    }  # fmt: skip
+    facts = facts_of(*found, len(first))
     if outcome.timing is not None:
         for name, one in speech({"float": reference, "quantized": other}, measure.output, first[0]).items():
             facts[f"{name}_prompt_tokens_per_second"] = None if one.prompt is None else finite(one.prompt, 1)
             facts[f"{name}_step_tokens_per_second"] = None if one.step is None else finite(one.step, 1)
     return facts
+
+
+def facts_of(kl: float, agreement: float, positions: int, samples: int) -> dict[str, object]:
+    """How far the next tokens are from the float model's."""
+    return {"kl": finite(kl, 6), "agreement": finite(agreement, 6), "positions": positions, "samples": samples}

@@ -117,7 +117,9 @@ class Attempts:
     def _numbered(self, drafter: Drafter, draft: Draft, method: str = "") -> Candidate:
         """A draft with its numbers; where the method is "auto" and there are samples, the best of several."""
         if self.shelf is not None and blocked(draft.plan):
-            return candidate_on_disk(drafter, draft, self.weight_method, self.shelf, self.tell, drafter.instruments)
+            return candidate_on_disk(
+                drafter, draft, self.weight_method, self.source, self.shelf, self.tell, drafter.instruments
+            )
         draft = with_codes(draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments)
         wanted = draft.wanted
         self._observe(drafter.statistics(draft))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -165,9 +165,9 @@ class EncodeInTurn(PlanPass):
             DataError: an input holds NaN or infinity.
         """
         with TemporaryDirectory(prefix="qcompiler-") as folder:
-            steps = Steps(model, plan, self.source, self.method, Path(folder))
-            for number, turn in enumerate(steps.turns):
-                self.tell("round weights", number, len(steps.turns))
+            steps, some = InTurn(model, plan, self.source, self.method, Path(folder)), turns(model, plan)
+            for number, turn in enumerate(some):
+                self.tell("round weights", number, len(some))
                 for unit in turn.units:
                     done = steps.step(turn).apply(model, QuantPlan({s: plan.sites[s] for s in unit}), PassRecord(""))
                     plan = plan.with_sites(done.sites)
@@ -179,31 +179,57 @@ class EncodeInTurn(PlanPass):
         return plan
 
 
-class Steps:
-    """The passes that encode the layers of a plan, in turn; arguments as for `EncodeInTurn`.
+class Steps(Protocol):
+    """The passes that encode the layers of a plan, turn after turn.
 
     Attributes:
-        turns: in order.
         losses: see `EncodeBlocks`.
     """
 
-    def __init__(self, model: ir.Model, plan: QuantPlan, source: Iterable[Sample], method: str, folder: Path) -> None:
-        self.turns, self.losses = turns(model, plan), dict[str, list[float]]()
-        self._method, self._step = method, ("", EncodeBlocks(method))
-        self._float = InFloat(model, plan, source, folder) if method != "auto" else None
-        self._behind = Behind(model, plan, source, folder) if method == "auto" else None
+    losses: dict[str, list[float]]
 
     def put(self, site: Site, values: Callable[[], F32]) -> None:
         """A weight was rounded to these values."""
-        if self._behind is not None:
-            self._behind.put(site, values)
 
     def step(self, turn: Turn) -> EncodeBlocks:
         """What encodes the layers of a turn, all turns in front of it being done.
 
         Raises:
-            DataError: an input holds NaN or infinity.
+            DataError: an input holds NaN or infinity, or the model cannot run on a sample.
         """
+
+
+class Alone:
+    """Steps without data: each weight by itself."""
+
+    def __init__(self, method: str) -> None:
+        self.losses = dict[str, list[float]]()
+        self._step = EncodeBlocks(method, losses=self.losses)
+
+    def put(self, site: Site, values: Callable[[], F32]) -> None:
+        """Changes nothing."""
+
+    def step(self, turn: Turn) -> EncodeBlocks:
+        """The same for all."""
+        return self._step
+
+
+class InTurn:
+    """Steps by what layers read; arguments as for `EncodeInTurn`, `folder` for files."""
+
+    def __init__(self, model: ir.Model, plan: QuantPlan, source: Iterable[Sample], method: str, folder: Path) -> None:
+        self.losses = dict[str, list[float]]()
+        self._method, self._step = method, ("", EncodeBlocks(method))
+        self._float = InFloat(model, plan, source, folder) if method != "auto" else None
+        self._behind = Behind(model, plan, source, folder) if method == "auto" else None
+
+    def put(self, site: Site, values: Callable[[], F32]) -> None:
+        """What is read behind it changes."""
+        if self._behind is not None:
+            self._behind.put(site, values)
+
+    def step(self, turn: Turn) -> EncodeBlocks:
+        """By the moments of what the turn reads, which are kept until the next."""
         if self._step[0] != turn.read or not turn.read:
             self._step = turn.read, self._made(turn)
         return self._step[1]

@@ -30,6 +30,7 @@ from qcompiler.search.choose import Choice, choose
 from qcompiler.search.contest import Contract, Result, contest
 from qcompiler.search.deadline import NEVER, Deadline
 from qcompiler.search.evaluations import Evaluations
+from qcompiler.search.evaluations_on_disk import Spoken, Streamed
 from qcompiler.search.objectives import Objective
 from qcompiler.search.promise import Judged, Promise
 from qcompiler.search.served import Served, ready
@@ -49,12 +50,14 @@ class Outcome:
         timing: of its runs; None where nothing was timed.
         judged: the figures that decide.
         broken_at: the first tensor whose SQNR is under the floor, with the node that computes it.
+        spoken: of a language model on disk, see `Streamed`; None where models can be asked.
     """
 
     result: Result | None
     timing: Timing | None
     judged: Judged
     broken_at: str = ""
+    spoken: Spoken | None = None
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -94,7 +97,7 @@ def judge(
     original: ir.Model,
     candidates: Sequence[Candidate],
     *,
-    evaluations: Evaluations | None,
+    evaluations: Evaluations | Streamed | None,
     config: SessionConfig,
     contract: Contract,
     insist: bool = False,
@@ -125,7 +128,7 @@ def judge(
         deadline: of the search.
         objective: what counts, if not the time.
         by_name: precisions of the target that are for size alone.
-        on_disk: the models are larger than memory: without `evaluations` they are not even loaded.
+        on_disk: the models are larger than memory: none is loaded whole.
 
     Raises:
         ModelError: ONNX Runtime refuses a model.
@@ -133,16 +136,22 @@ def judge(
     """
     served: dict[str, Served] = {}
     if not on_disk:
-        given = evaluations.reference if evaluations else Served.of(original, config_of(original, config.threads))
+        known = evaluations.reference if isinstance(evaluations, Evaluations) else None
+        given = known or Served.of(original, config_of(original, config.threads))
         served = {
             str(i): given if candidate.model is original else Served.of(candidate.runs, config)
             for i, candidate in enumerate(candidates)
         }
     results: Mapping[str, Result] = {}
+    spoken: Mapping[str, Spoken] = {}
     if evaluations is not None:
         floats = [str(i) for i, candidate in enumerate(candidates) if candidate.precision == "float"]
-        running = dict(served)
-        rounds = evaluations.rounds(running, deadline, tell)
+        running: dict[str, Any] = dict(served)
+        if isinstance(evaluations, Streamed):
+            running = {str(i): candidate.runs for i, candidate in enumerate(candidates)}
+            rounds, spoken = evaluations.rounds(dict(running), tell), evaluations.spoken
+        else:
+            rounds = evaluations.rounds(running, deadline, tell)
         results = contest(rounds, running, contract, total=evaluations.count, keep=floats)
     timings: Mapping[str, Timing] = {}
     if seconds > 0 and bench_feeds:
@@ -158,9 +167,9 @@ def judge(
         result, timing = results.get(str(i)), timings.get(name)
         judged = judged_of(candidate.precision, result, timings.get("given"), timing, by_name)
         broken_at = ""
-        if evaluations is not None and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
+        if isinstance(evaluations, Evaluations) and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
             broken_at = name_of_break(candidates[-2].model, candidate.runs, evaluations.source, floor, config)
-        outcomes.append(Outcome(result, timing, judged, broken_at))
+        outcomes.append(Outcome(result, timing, judged, broken_at, spoken.get(str(i))))
     seen = longest(results.values())
     limit = None if seen is None else seen.max_drop
     if seen is None and contract.limit.promised:

@@ -2,6 +2,7 @@
 
     FOLDER/KEY.shelf.jsonl     a record for each finished weight: where its arrays lie, and their checksums (`Journal`)
     FOLDER/KEY.shelf           the arrays as ONNX stores them, each from the start of a page on
+    FOLDER/KEY.shelf.PID.work  what a compile computes on its way
 
 Arrays are on disk before their record is, so that a record never speaks of what is not there; bytes behind the last
 record, which a killed process leaves, are passed over. A record whose bytes are damaged counts as missing.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 import time
 import zlib
@@ -86,6 +88,25 @@ class Shelf:
         self.journal.put(key, {"about": about, "parts": parts})
         return [self._lazy(part) for part in parts]
 
+    def link(self, key: str, other: str) -> list[ir.Lazy]:
+        """Files under a key what is there under another one."""
+        record = self.journal.get(other)
+        self.journal.put(key, record)
+        return [self._lazy(part) for part in record["parts"]]
+
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """A folder for files that a killed process may leave, and the next one removes."""
+        for left in self.file.parent.glob(f"{self.file.name}.*.work"):
+            if not _alive(left.name.split(".")[-2]):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = self.file.with_name(f"{self.file.name}.{os.getpid()}.work")
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def discard(self) -> None:
         """Removes it all."""
         for file in (self.file, self.journal.file):
@@ -97,6 +118,16 @@ class Shelf:
         tensor = TensorProto(data_type=int(part["type"]), dims=part["dims"])
         refer(tensor, self.file.name, int(part["offset"]), int(part["bytes"]))
         return ir.Lazy(tensor, self.file.parent)
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _checksum(lazy: ir.Lazy) -> int:
@@ -132,4 +163,4 @@ def forget(folder: Path, but: Shelf) -> None:
     with contextlib.suppress(OSError):
         for file in folder.iterdir():
             if file not in (but.file, but.journal.file) and time.time() - file.stat().st_mtime > KEPT:
-                file.unlink()
+                shutil.rmtree(file) if file.is_dir() else file.unlink()

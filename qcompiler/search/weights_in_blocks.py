@@ -32,7 +32,9 @@ from qcompiler.search.in_turn import EncodeInTurn, InFloat
 from qcompiler.targets.spec import reduced_axis
 
 BY_DATA = ("auto", "gptq", "awq")
-ROUNDING = {"awq": "mse"}
+SCALING = ("auto", "awq")
+ROUNDING = {"awq": "mse", "gptq": "auto"}
+"""What rounds, where it is not the method of that name."""
 
 
 def with_codes(
@@ -61,9 +63,9 @@ def with_codes(
     pipeline = Pipeline(Trace(list(draft.trace.records)), instruments)
     model, plan = draft.model.copy(), draft.plan
     by_data = source is not None and method in BY_DATA
-    step: PlanPass = EncodeBlocks(ROUNDING.get(method, method))
+    step: PlanPass = EncodeBlocks("mse" if method == "awq" else method)
     if source is not None and by_data and blocked(plan):
-        if method in ("auto", "awq"):
+        if method in SCALING:
             with TemporaryDirectory(prefix="qcompiler-") as folder:
                 scaling = ScaleInputs(plan, InFloat(draft.model, plan, source, Path(folder), tell))
                 if pipeline.graph(model, [scaling]):
