@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from qcompiler import ir
 from qcompiler.analysis.finite_weights import check_weights
+from qcompiler.analysis.inputs import inputs_of
 from qcompiler.analysis.same_function import SameFunction
 from qcompiler.data import InputInfo
 from qcompiler.errors import OutputError
@@ -78,25 +77,6 @@ class Frontend:
             PassError: one did, and the others cannot do without it.
         """
         return guarded(self.again, self, same)
-
-
-def inputs_of(model: ir.Model) -> list[InputInfo]:
-    """What a sample for a model must hold."""
-    return [
-        InputInfo(
-            tensor.name,
-            np.dtype(np.float32 if tensor.dtype is None else tensor.dtype),
-            None if tensor.shape is None else tuple(tensor.shape),
-            max((_window(node) for node in tensor.outputs), default=0),
-        )
-        for tensor in model.inputs
-    ]
-
-
-def _window(node: ir.Node) -> int:
-    """The places of a past that slides, of the node that reads it."""
-    slides = node.op == "GroupQueryAttention" and node.attrs.get("sliding_window_cache", 0)
-    return int(node.attrs.get("local_window_size", 0)) if slides else 0
 
 
 def stated_inputs(original: ir.Model, shapes: Mapping[str, str]) -> list[InputInfo]:

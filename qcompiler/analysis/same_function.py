@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.analysis.inputs import agreeing, inputs_of
 from qcompiler.analysis.run import Runner, SessionConfig, is_float
 from qcompiler.errors import QCompilerError
 
@@ -149,7 +150,7 @@ def nudged(feed: Feed) -> Feed:
 
 
 def made_up(model: ir.Model) -> Iterator[Feed]:
-    """Seeded numbers for every input, with several choices for open dimensions where there are any."""
+    """Seeded numbers for every input that follows from no other, with several choices for open dimensions."""
     opened = any(not isinstance(size, int) for tensor in model.inputs for size in tensor.shape or ())
     for first, other in SIZES if opened else SIZES[:1]:
         rng = np.random.default_rng(0)
@@ -159,4 +160,4 @@ def made_up(model: ir.Model) -> Iterator[Feed]:
             dtype = np.dtype(np.float32 if tensor.dtype is None else tensor.dtype)
             values = rng.integers(0, 2, shape) if dtype.kind in "iub" else rng.normal(size=shape)
             feed[tensor.name] = np.asarray(values).astype(dtype)
-        yield feed
+        yield agreeing(feed, inputs_of(model))

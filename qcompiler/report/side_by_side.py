@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler.analysis.compare import Comparison, compare
+from qcompiler.analysis.inputs import inputs_of
 from qcompiler.analysis.latency import Speedup, Timing, measure, speedup
 from qcompiler.analysis.run import Runner
 from qcompiler.analysis.session import config_at
@@ -43,14 +44,6 @@ def model_file(path: Path) -> Path:
     raise UsageError("holds no model.onnx", where=str(path), hint="give a folder that qcompile wrote, or a file")
 
 
-def infos(model: ir.Model) -> list[InputInfo]:
-    """What a sample must hold."""
-    return [
-        InputInfo(t.name, np.dtype(t.dtype or np.float32), None if t.shape is None else tuple(t.shape))
-        for t in model.inputs
-    ]
-
-
 # ---- compare
 def compared(a: Path, b: Path, data: str, samples: int, progress: Progress) -> Comparison:
     """Every tensor of both models, under the session options of each, on one thread; errors as `compare`.
@@ -61,7 +54,7 @@ def compared(a: Path, b: Path, data: str, samples: int, progress: Progress) -> C
     if package is not None:
         return beside_package(a, package, data, samples, progress)
     reference, other = ir.load(model_file(a)), ir.load(model_file(b))
-    source = open_source(data, infos(reference), limit=samples)
+    source = open_source(data, inputs_of(reference), limit=samples)
     return compare(
         reference, other, source, config=config_at(a, reference, 1), other_config=config_at(b, other, 1),
         progress=lambda done, total: progress("compare", done, total),
@@ -87,7 +80,7 @@ def beside_package(a: Path, package: Path, data: str, samples: int, progress: Pr
     from qcompiler.backends.coreml.verify import compared as beside
 
     reference, names = ir.load(model_file(a)), read_names(package.parent / NAMES)
-    source = open_source(data, infos(reference), limit=samples)
+    source = open_source(data, inputs_of(reference), limit=samples)
     return beside(
         reference, Package.load(package), names, source, samples=samples,
         progress=lambda done, total: progress("compare", done, total),
@@ -109,7 +102,7 @@ def emulated(a: Path, b: Path, target: str, data: str, samples: int, progress: P
     if not isinstance(backend, Emulator):
         raise UsageError(f"there is no emulator of {target!r}", where="--target", hint="qnn has one")
     reference, other = ir.load(model_file(a)), ir.load(model_file(b))
-    return backend.layers(reference, other, open_source(data, infos(other), limit=samples), progress)
+    return backend.layers(reference, other, open_source(data, inputs_of(other), limit=samples), progress)
 
 
 def comparison_facts(found: Comparison, top: int) -> dict[str, Any]:
@@ -186,7 +179,7 @@ def timed(
     models = {str(path): ir.load(model_file(path)) for path in paths}
     configs = {str(path): config_at(path, models[str(path)], threads) for path in paths}
     first, *others = models.items()
-    inputs = infos(first[1])
+    inputs = inputs_of(first[1])
     for name, model in others:
         if [t.name for t in model.inputs] != [info.name for info in inputs]:
             raise UsageError(f"takes other inputs than {first[0]}", where=name)

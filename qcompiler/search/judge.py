@@ -21,6 +21,7 @@ from qcompiler.analysis import (
     measure_each,
     speedup,
 )
+from qcompiler.analysis.inputs import agreeing
 from qcompiler.analysis.measures import Fidelity
 from qcompiler.analysis.session import config_of
 from qcompiler.data import InputInfo, Sample
@@ -242,10 +243,11 @@ def best_method(evaluations: Evaluations, candidates: Sequence[Candidate], sampl
 
 
 def synthetic_feed(inputs: Sequence[InputInfo]) -> FeedArrays:
-    """A feed for timing and for a trial run where there is no data: ones; unknown dimensions are 1.
+    """A feed for timing and for a trial run where there is no data: ones, unknown dimensions 1, what follows from them.
 
     Never used to calibrate or to judge accuracy.
     """
-    return {
+    ones = {
         info.name: np.ones([d if isinstance(d, int) else 1 for d in info.shape or ()], info.dtype) for info in inputs
     }
+    return agreeing(ones, inputs)
