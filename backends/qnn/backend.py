@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompiler import ir
 from qcompiler.analysis.compare import Comparison
 from qcompiler.backends.base import Conditioning, Host, Job, Tell, Untimed
 from qcompiler.backends.conformance import Conformance
+from qcompiler.backends.qnn.cache import store
 from qcompiler.backends.qnn.compile import Settings
 from qcompiler.backends.qnn.conditions import named
 from qcompiler.backends.qnn.float16 import Float16Islands
@@ -22,6 +23,7 @@ from qcompiler.errors import MissingExtraError, UsageError
 from qcompiler.passes.condition.gelu_to_sigmoid import GeluToSigmoid
 from qcompiler.passes.condition.norm_bias import NormBias
 from qcompiler.passes.condition.square_to_mul import SquareToMul
+from qcompiler.passes.lower.cache import Stored
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.pipeline import GraphPass
 from qcompiler.quant import Precision, QuantPlan
@@ -42,6 +44,8 @@ class Qnn(Untimed):
         embed: one ONNX file that holds the binary.
         blocks: w4a16 stores matrices of products with a scale for each block of a column.
         native_gelu: with 16-bit activations Gelu stays one operator.
+        kv_cache: how a cache of keys and values is stored: int8, a byte with a fixed scale (see `cache`); empty for
+            float.
     """
 
     variant: str = "sm8650"
@@ -51,10 +55,14 @@ class Qnn(Untimed):
     embed: bool = False
     blocks: bool = False
     native_gelu: bool = False
+    kv_cache: str = ""
 
     def __post_init__(self) -> None:
         if self.emulate < 0:
             raise UsageError("must not be negative", where="--emulate")
+        if self.kv_cache not in ("", "int8"):
+            said = f"no cache is stored as {self.kv_cache}: activations are integers of 8 or 16 bits there"
+            raise UsageError(said, where="--kv-cache", hint="known: int8")
 
     @property
     def socs(self) -> tuple[Soc, ...]:
@@ -69,7 +77,8 @@ class Qnn(Untimed):
     @property
     def spec(self) -> TargetSpec:
         """The table for the lowest architecture."""
-        return table(self.arch, named(self.a16) if self.a16 else None, self.blocks)
+        chosen = named(self.a16) if self.a16 else None
+        return table(self.arch, chosen, blocks=self.blocks, cache=bool(self.kv_cache))
 
     @property
     def host(self) -> Host:
@@ -118,7 +127,11 @@ class Qnn(Untimed):
         if job.others and (self.embed or len(self.socs) > 1):
             what = "--embed" if self.embed else "several chips"
             raise UsageError(f"several shapes share a binary file, which does not go with {what}", where="--shape")
-        return gate(job, Settings(self.socs, embed=self.embed), self.spec, emulate=self.emulate, allow=self.allow)
+        shipped, notes = store(job.model) if self.kv_cache else Stored(job.model)
+        others = [store(other).model if self.kv_cache else other for other in job.others]
+        job, settings = replace(job, model=shipped, others=others), Settings(self.socs, embed=self.embed)
+        seen = gate(job, settings, self.spec, emulate=self.emulate, allow=self.allow)
+        return replace(seen, notes=(*seen.notes, *notes))
 
 
 def backend(variant: str = "") -> Qnn:

@@ -62,6 +62,15 @@ def whole_norm(node: ir.Node) -> str | None:
     return None
 
 
+def adds_to_cache(node: ir.Node) -> str | None:
+    """An input of the model whose name begins with 'past', and what is new, along the tokens."""
+    past = node.inputs[0]
+    fits = len(node.inputs) == 2 and not past.inputs and past.name.startswith("past")
+    if fits and int(node.attrs.get("axis", 0)) in (2, -2):
+        return None
+    return f"Concat {node.name!r} does not add tokens to a cache"
+
+
 def two_operands(node: ir.Node) -> str | None:
     """Two operands."""
     return None if len(node.inputs) == 2 else f"{node.op} {node.name!r} has {len(node.inputs)} operands"

@@ -19,6 +19,7 @@ from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.annotate import Annotate
 from qcompiler.passes.plan.derive_bias import DeriveBias
 from qcompiler.passes.plan.encode import Encode, wanted
+from qcompiler.passes.plan.share_concat import ShareConcat
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant import QuantPlan, Site, SitePlan
@@ -78,7 +79,8 @@ def planned_anew(job: Job, spec: TargetSpec, planned: ir.Model, names: frozenset
     plan = plan.with_sites(kept)
     samples = list(itertools.islice(iter(job.samples), SAMPLES))
     stats = collect(planned, samples, dict.fromkeys(wanted(planned, plan), (HISTOGRAM,)))
-    plan = pipeline.plan(planned, plan, [Encode(stats, "minmax"), DeriveBias()]).with_sites(kept)
+    steps = [Encode(stats, "minmax"), ShareConcat(spec.concat_ratio, spec.sharing), DeriveBias()]
+    plan = pipeline.plan(planned, plan, steps).with_sites(kept)
     return replace(plan, nodes={**plan.nodes, **{n: job.plan.nodes[n] for n in before if n in job.plan.nodes}})
 
 

@@ -17,9 +17,10 @@ from qcompiler import ir
 from qcompiler.backends.base import Job
 from qcompiler.backends.conformance import Conformance, Fallback
 from qcompiler.backends.qnn import legal
+from qcompiler.backends.qnn.cache import Border, store
 from qcompiler.backends.qnn.compile import CONTEXT, Compiled, Settings, binaries, compiled, shared
 from qcompiler.backends.qnn.decompose import WrittenOut
-from qcompiler.backends.qnn.emulate import Emulation, Ran, Values, check, emulated, outputs_of
+from qcompiler.backends.qnn.emulate import Emulation, OutputCheck, Ran, Values, check, emulated, outputs_of
 from qcompiler.backends.qnn.encodings import to_aimet
 from qcompiler.backends.qnn.facts import against, facts, finite, planned
 from qcompiler.backends.qnn.float16 import Float16Islands
@@ -49,7 +50,8 @@ def gate(job: Job, settings: Settings, spec: TargetSpec, *, emulate: int, allow:
     """See `Backend.build`."""
     ir.save(job.model, job.folder / MODEL)
     (job.folder / ENCODINGS).write_text(to_aimet(job.planned, job.plan), encoding="utf-8")
-    feeds = first(job, emulate)
+    floats, border = first(job, emulate), Border.of(job.model)
+    feeds = [border.codes(feed) for feed in floats]
     wanted = outputs_of(job.model, feeds)
     write_samples(job.folder, feeds, wanted)
     known = versions()
@@ -60,7 +62,8 @@ def gate(job: Job, settings: Settings, spec: TargetSpec, *, emulate: int, allow:
         job.tell("compile", 0, None)
         apart = ""
         spelled = WrittenOut(job, spec)
-        made = compiled(job.model, settings, spelled.model, job.folder, Path(work) / "compile")
+        write_out = partial(written_out, spelled, store_cache=bool(border.grids))
+        made = compiled(job.model, settings, write_out, job.folder, Path(work) / "compile")
         if made.written and spelled.job is not None:
             job = spelled.job
             (job.folder / ENCODINGS).write_text(to_aimet(job.planned, job.plan), encoding="utf-8")
@@ -71,19 +74,20 @@ def gate(job: Job, settings: Settings, spec: TargetSpec, *, emulate: int, allow:
             write_samples(job.folder, feeds, wanted)
         emulations = []
         if made.ok and feeds:
-            real = outputs_of(job.original, feeds)
+            real = outputs_of(job.original, floats)
             for soc in settings.socs:
                 file = job.folder / (CONTEXT if len(settings.socs) == 1 else MODEL)
                 got, seconds, error = emulated(file, feeds, soc, Path(work) / soc.name, job.tell)
-                checks = {} if error else check(got, wanted, real)
+                checks = {} if error else checked(border, got, wanted, real)
                 emulations.append(Emulation(soc, checks, len(got), seconds, error))
         keep_trace(Path(work), job.folder)
         if made.ok and job.others and made.written:
             apart = f"{legal.shown([*made.written])} had to be written out at one of them"
         elif made.ok and job.others:
             others = [turned_alike(other, made.turned) for other in job.others]
-            fitting = [feeds, *([fitted(feed, other) for feed in feeds] for other in others)]
-            apart, results = shared([made.model, *others], fitting, settings, job.folder, Path(work) / "shared")
+            fitting = [floats, *([fitted(feed, other) for feed in floats] for other in others)]
+            coded = [[border.codes(feed) for feed in some] for some in fitting]
+            apart, results = shared([made.model, *others], coded, settings, job.folder, Path(work) / "shared")
             for number, other in enumerate(others, 2):
                 ir.save(other, job.folder / f"model_{number}.qdq.onnx")
             if feeds:
@@ -103,10 +107,24 @@ def first(job: Job, count: int) -> list[Values]:
 
 def emulation_of(job: Job, soc: Soc, model: ir.Model, feeds: Sequence[Values], result: Ran) -> Emulation:
     """What was run at one of several sets of shapes, beside the same in ONNX Runtime."""
-    got, seconds, error = result
-    checks = {} if error else check(got, outputs_of(model, feeds), outputs_of(job.original, feeds))
+    (got, seconds, error), border = result, Border.of(model)
+    wanted = outputs_of(model, [border.codes(feed) for feed in feeds])
+    checks = {} if error else checked(border, got, wanted, outputs_of(job.original, feeds))
     shape = ", ".join(f"{tensor.name}={'x'.join(map(str, tensor.shape))}" for tensor in model.inputs)
     return Emulation(soc, checks, len(got), seconds, error, shape)
+
+
+def checked(
+    border: Border, got: Sequence[Values], quantized: Sequence[Values], real: Sequence[Values]
+) -> Mapping[str, OutputCheck]:
+    """Compares outputs in numbers."""
+    return check(list(map(border.numbers, got)), list(map(border.numbers, quantized)), real)
+
+
+def written_out(spelled: WrittenOut, names: frozenset[str], *, store_cache: bool) -> ir.Model | None:
+    """The model with some nodes written out, its border as it was."""
+    model = spelled.model(names)
+    return store(model).model if model is not None and store_cache else model
 
 
 def fitted(feed: Values, model: ir.Model) -> Values:

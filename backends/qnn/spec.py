@@ -45,7 +45,7 @@ BLOCK = 32
 S4_BLOCK = QSpec(INT4, PerBlock(0, BLOCK), symmetric=True)
 FLOAT_KERNELS = frozenset({"matmul-blocks"})
 """Rules whose kernel takes integers apart and computes in float16."""
-GAMMA = Activation((U8,))
+GAMMA = BYTES = Activation((U8,))
 
 Names = tuple[str, ...]
 Inputs = Mapping[int, Operand]
@@ -67,8 +67,6 @@ UNARY = (
 
 FUSED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul"})
 """What computes a Relu or Clip behind it: ONNX Runtime drops it where the grid of the result says the same."""
-KV_CACHE = "scales of tokens are computed while it runs, and the processor leaves such nodes to the CPU"
-"""Tried with the compiler."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,7 @@ class Kinds:
         second: the second operand of a product of two activations.
         weight: of Conv and of matrices, best first.
         blocks: matrices of products have a scale for each block of a column.
+        cache: a cache of keys and values is stored in bytes.
     """
 
     name: Precision
@@ -88,6 +87,7 @@ class Kinds:
     second: QSpec
     weight: tuple[QSpec, ...]
     blocks: bool = False
+    cache: bool = False
 
     @property
     def wide(self) -> bool:
@@ -95,18 +95,19 @@ class Kinds:
         return self.value.qtype.bits == 16
 
 
-def kinds(precision: Precision, arch: int, blocks: bool = False) -> Kinds:
-    """Of w8a8, w8a16, w4a8 or w4a16; `blocks` where they are wished."""
+def kinds(precision: Precision, arch: int, blocks: bool = False, cache: bool = False) -> Kinds:
+    """Of w8a8, w8a16, w4a8 or w4a16; `blocks` and `cache` where they are wished."""
     value = U16 if precision.endswith("a16") else U8
     second = S16 if value is U16 and arch >= SIGNED16 else value
     narrow = precision.startswith("w4")
     blocks = blocks and narrow and value is U16 and arch >= FLOAT16
-    return Kinds(precision, value, second, (S4_CHANNEL if narrow else S8_CHANNEL,), blocks)
+    return Kinds(precision, value, second, (S4_CHANNEL if narrow else S8_CHANNEL,), blocks, cache)
 
 
 def rules(kind: Kinds) -> tuple[OpRule, ...]:
     """The table of one precision."""
     x, w = Activation((kind.value,)), Weight(kind.weight)
+    bytes_too = (U8,) if kind.cache and kind.wide else ()
 
     def rule(name: str, ops: Names, inputs: Inputs, output: Output, source: str, *needs: Condition) -> OpRule:
         absorbs = ("Relu", "Clip") if set(ops) & FUSED else ()
@@ -122,7 +123,7 @@ def rules(kind: Kinds) -> tuple[OpRule, ...]:
         rule("gemm", ("Gemm",), {0: x, 1: w, 2: Bias()}, x, "rule 4, section 2.1", plain_gemm, only.matrix_weight),
         rule("matmul", ("MatMul",), {0: x, 1: w}, x, "rule 4, section 2.1", only.matrix_weight),
         rule(
-            "product", ("MatMul",), {0: x, 1: Activation((kind.second,))}, x,
+            "product", ("MatMul",), {0: x, 1: Activation((kind.second, *bytes_too))}, x,
             "rule 6: a uint16 second operand is cut to 8 bits, int16 with zero point 0 is not" if kind.wide else
             "section 2.2: MatMul dyn",
         ),
@@ -142,7 +143,7 @@ def rules(kind: Kinds) -> tuple[OpRule, ...]:
         rule("resize", ("Resize",), {0: x}, Same(), SHARES, nearest),
         rule("grid-sample", ("GridSample",), {0: x, 1: x}, x, "section 2.2"),
         rule("pad", ("Pad",), {0: x}, Same(), "section 2.2", only.pads_zero),
-        rule("move", MOVES, {0: x}, Same(), SHARES, only.at_most_rank_5),
+        rule("move", MOVES, {0: Activation((kind.value, *bytes_too))}, Same(), SHARES, only.at_most_rank_5),
     )  # fmt: skip
     narrow = (
         rule("narrow", ("Log",), {0: x}, x, "section 3: right with 8 bits, wrong with 16"),
@@ -156,7 +157,9 @@ def rules(kind: Kinds) -> tuple[OpRule, ...]:
             "section 2.1: 68 dB where one scale for each column gives 63; a float16 kernel", only.whole_blocks(BLOCK),
         ),
     )  # fmt: skip
-    return (*(blocks if kind.blocks else ()), *both, *(wide if kind.wide else narrow))
+    join = rule("cache", ("Concat",), {REST: BYTES}, BYTES, "a step reads what the last one gave", only.adds_to_cache)
+    caches = (replace(join, shares=True),) if kind.cache else ()
+    return (*caches, *(blocks if kind.blocks else ()), *both, *(wide if kind.wide else narrow))
 
 
 def apart(table: tuple[OpRule, ...], chosen: Condition | None = None) -> tuple[OpRule, ...]:
@@ -203,15 +206,16 @@ SUMMARY = "Qualcomm Hexagon (HTP) through ONNX Runtime's QNN provider: context b
 VARIANTS = MappingProxyType({soc.name: str(soc) for soc in SOCS.values()})
 
 
-def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> TargetSpec:
+def table(arch: int, chosen: Condition | None = None, *, blocks: bool = False, cache: bool = False) -> TargetSpec:
     """The table for an architecture.
 
     Args:
         arch: 68 stands for v68.
         chosen: None for the nodes that `mixed` gives 16-bit activations; by default no node.
         blocks: w4a16 stores matrices of products by blocks.
+        cache: a cache of keys and values is stored in bytes.
     """
-    schemes = {name: rules(kinds(name, arch, blocks)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
+    schemes = {name: rules(kinds(name, arch, blocks, cache)) for name in ("w8a8", "w8a16", "w4a8", "w4a16")}
     wide = apart(schemes["w8a16"], chosen or only.nothing)
     schemes |= {"mixed": (*wide, *apart(schemes["w8a8"])), "fp16": ()}
     beside = {"w8a8": schemes["mixed"], "w8a16": apart(schemes["w8a16"])}
@@ -223,5 +227,4 @@ def table(arch: int, chosen: Condition | None = None, blocks: bool = False) -> T
         name="qnn", summary=SUMMARY, variants=VARIANTS, schemes=MappingProxyType(schemes), float_rules=FLOAT_RULES,
         needs_data=frozenset(schemes) - {"fp16"}, recasts=recasts, lacks=lacks, shapes="fixed", several_shapes=True,
         beside=MappingProxyType(beside), float_beside=arch >= FLOAT16,
-        refuses=MappingProxyType({"kv_cache": KV_CACHE}),
     )  # fmt: skip

@@ -39,6 +39,7 @@ KINDS = tuple(TOPS)
 LEAST_OPSET = 18
 """The first with BitwiseAnd, and with the axes of ReduceMax as an input."""
 RANK = 4
+FIXED = "scales are fixed"
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,6 @@ class Stored(NamedTuple):
 
 def store(model: ir.Model, kind: str) -> Stored:
     """The model with caches in codes at its inputs and outputs; itself where it has none."""
-    before = token_bytes(model)
     result = model.copy()
     edit = ir.Editor(result, result.graph)
     inside = store_inside(edit, result)
@@ -217,9 +217,15 @@ def store(model: ir.Model, kind: str) -> Stored:
     EliminateDead().apply(result, PassRecord(EliminateDead.name))
     edit = ir.Editor(result, result.graph)
     edit.sort()
-    said = f"{inside + joined + fixed} caches are {kind} at the inputs and outputs"
-    said += ", with a scale for each token beside each: NAME and NAME_scale" if joined else ", scales are fixed"
-    return Stored(result, (f"{said}; a token takes {token_bytes(result)} bytes of cache, in float {before}",))
+    scales = "with a scale for each token beside each: NAME and NAME_scale" if joined else FIXED
+    return Stored(result, (told(inside + joined + fixed, kind, scales, result, model),))
+
+
+def told(count: int, kind: str, scales: str, stored: ir.Model, model: ir.Model) -> str:
+    """What became of caches, in a sentence."""
+    bytes_, before = token_bytes(stored), token_bytes(model)
+    said = f"{count} caches are {kind} at the inputs and outputs, {scales}"
+    return f"{said}; a token takes {bytes_} bytes of cache, in float {before}"
 
 
 def _uncast(edit: ir.Editor, past: ir.Variable, node: ir.Node, dtype: np.dtype[Any]) -> None:

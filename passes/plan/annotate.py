@@ -137,16 +137,17 @@ def _outputs(region: Region, node: ir.Node, rule: OpRule) -> Iterator[tuple[Site
     for tensor in region.results(node):
         if not tensor.name:
             continue
-        why, same_as, gain = f"result of {node.op} {node.name}", None, 1.0
+        why, same_as, gain, kind = f"result of {node.op} {node.name}", None, 1.0, None
         operand: Operand | Output = rule.output
         if isinstance(operand, Scaled):
             gain = float(ir.array(node.inputs[operand.factor]).item())
         if isinstance(operand, Same | Scaled):
-            same_as, operand = stored_at(region, node, operand.port), rule.operand(operand.port)
+            same_as, kind = stored_at(region, node, operand.port), stored_kind(region, tensor)
+            operand = rule.operand(operand.port)
         assert isinstance(operand, Activation)
         yield (
             Site(tensor.name),
-            SitePlan(operand.options, operand.options[0], rule.name, why, same_as=same_as, gain=gain),
+            SitePlan(operand.options, kind or operand.options[0], rule.name, why, same_as=same_as, gain=gain),
         )
 
 

@@ -3,12 +3,14 @@
 ONNX Runtime concatenates uint8 values three times faster when scales are equal (fact sheet, section 2.4). An operand
 and all that shares its encoding take that of the result, if its own steps are not more than `ratio` times finer, and if
 no Relu or Clip whose bounds its grid expresses would be lost (rule 4). Encodings that the model came with stay.
+Where the target's rule for a Concat says so, steps may be finer without end: a cache is joined with itself.
 
 Later Concats come first: what an inner Concat hands on to its operands is then final.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -27,10 +29,12 @@ class ShareConcat(PlanPass):
 
     Attributes:
         ratio: how much coarser the shared steps may be than an operand's own.
+        always: names of rules of the target whose nodes share whatever that is.
     """
 
     name: ClassVar[str] = "share-concat"
     ratio: float = 2.0
+    always: frozenset[str] = frozenset()
 
     def apply(self, model: ir.Model, plan: QuantPlan, record: PassRecord) -> QuantPlan:
         """The plan with operands that follow their Concat's result; `changes` counts operands."""
@@ -42,12 +46,13 @@ class ShareConcat(PlanPass):
             out = Site(node.outputs[0].name)
             if out not in plan.sites or plan.sites[out].encoding is None:
                 continue
+            ratio = math.inf if chosen.rule in self.always else self.ratio
             for port, tensor in enumerate(node.inputs):
                 use = Site(tensor.name, node.name, port)
                 site = use if use in plan.sites else Site(tensor.name)
                 if site not in plan.sites or groups.root[site] == groups.root[out]:
                     continue
-                reason = groups.refusal(site, out, self.ratio)
+                reason = groups.refusal(site, out, ratio)
                 if reason is None:
                     groups.join(site, out)
                     record.changes += 1

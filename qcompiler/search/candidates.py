@@ -249,15 +249,16 @@ class Drafter:
             draft, stats = self.equalized(draft, known)
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
         model = draft.model.copy()
-        pairs = [AvoidSaturation()] if self.backend.spec.int16_pairs else []
+        spec = self.backend.spec
+        pairs = [AvoidSaturation()] if spec.int16_pairs else []
         if self.algorithms.round_kernels:
             rounding = (*rounding, RoundKernels(stats, draft.aliases))
-        if self.backend.spec.int16_pairs:
+        if spec.int16_pairs:
             rounding = (*rounding, KeepPairs())
         clipping = [ClipWeights()] if self.algorithms.clip_weights else []
         correction = [CorrectBias(stats, draft.aliases)] if self.algorithms.correct_bias else []
         steps = [
-            Encode(stats, method, methods, draft.aliases), ShareConcat(self.backend.spec.concat_ratio), *clipping,
+            Encode(stats, method, methods, draft.aliases), ShareConcat(spec.concat_ratio, spec.sharing), *clipping,
             *pairs, DeriveBias(), *rounding, *correction,
         ]  # fmt: skip
         plan = pipeline.plan(model, draft.plan, steps)

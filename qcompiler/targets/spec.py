@@ -82,6 +82,7 @@ class OpRule:
         conditions: what a node must satisfy besides.
         explicit: absorbed activations are computed, in front of the grid; of any kind. Else the grid of the result
             says what they do.
+        shares: its operands take the encoding of its result, however much finer their own would be.
         computes: what a node of this rule is called in plan and report; int8 or w8 where it is empty.
         source: where this is documented or was measured.
     """
@@ -95,6 +96,7 @@ class OpRule:
     absorbs: tuple[str, ...] = ()
     stored: bool = False
     explicit: bool = False
+    shares: bool = False
     conditions: tuple[Condition, ...] = ()
     computes: Precision = ""
 
@@ -187,6 +189,12 @@ class TargetSpec:
     beside: Mapping[Precision, tuple[OpRule, ...]] = field(default_factory=dict)
     float_beside: bool = True
     relief: Mapping[Precision, tuple[Precision, ...]] = field(default_factory=dict)
+
+    @property
+    def sharing(self) -> frozenset[str]:
+        """Names of the rules whose operands share the encoding of the result."""
+        tables = [*self.schemes.values(), *self.beside.values()]
+        return frozenset(rule.name for table in tables for rule in table if rule.shares)
 
     @property
     def precisions(self) -> tuple[str, ...]:
