@@ -45,7 +45,10 @@ W8 = Weight((QSpec(INT8, PerAxis(0), symmetric=True, scale="half"),))
 BLOCK, GROUP = 32, 16
 W4 = Weight((QSpec(INT4, PerBlock(0, BLOCK), symmetric=True, scale="half"),))
 
-KV_CACHE = "states hold float16 alone, and inputs hold int8 only from iOS 26 on; --state keeps a cache in float16"
+KV_CACHE = (
+    "states hold float16 alone, and inputs hold int8 only from iOS 26 on; --state 'past.*=present.*:512' keeps a cache "
+    "of 512 tokens in float16"
+)
 """Tried with the compiler."""
 SMALLEST = 6.0e-7
 """A scale below it loses half a bit and more in float16."""

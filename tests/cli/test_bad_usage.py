@@ -38,6 +38,19 @@ COMPILE: dict[str, tuple[tuple[object, ...], str]] = {
     "no samples": ((MODEL, *ORT, "--samples", "0"), "--samples: 0 is out of range"),
     "threads": ((MODEL, *ORT, "--threads", "0"), "--threads: 0 is out of range"),
     "bench seconds": ((MODEL, *ORT, "--bench-seconds", "-1"), "--bench-seconds: -1.0 is out of range"),
+    "cache in a state": (
+        (MODEL, "--target", "coreml", "--kv-cache", "int8"), "states hold float16 alone, and inputs hold int8",
+    ),
+    "cache of unknown type": ((MODEL, *ORT, "--kv-cache", "int2"), "no cache is stored as int2 (known: int8, int4"),
+    "cache in 4 bits": (
+        (MODEL, "--target", "tensorrt", "--kv-cache", "int4"), "as int4: the builder ends in an internal error on it",
+    ),
+    "cache in FP8 on an old GPU": (
+        (MODEL, "--target", "tensorrt:sm86", "--kv-cache", "fp8"), "a GPU before sm89 has no such type (known: int8)",
+    ),
+    "cache in FP8 on Hexagon": (
+        (MODEL, "--target", "qnn", "--kv-cache", "fp8"), "activations are integers of 8 or 16 bits there (known: int8)",
+    ),
     "missing recipe": ((MODEL, *ORT, "--recipe", "gone.toml"), "gone.toml: cannot be read"),
     "recipe that is not TOML": ((MODEL, *ORT, "--recipe", MODEL), "is not TOML"),
     "missing data": ((MODEL, *ORT, "--data", "gone.npz"), "gone.npz: there is no such file"),

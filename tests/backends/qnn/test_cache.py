@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from qcompiler import ir
+from qcompiler.backends.qnn import gate
 from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.cache import Border, store
 from qcompiler.backends.qnn.emulate import emulated
 from qcompiler.backends.qnn.socs import parse as chips
+from qcompiler.cli.main import main
 from qcompiler.errors import UsageError
 from qcompiler.numerics import SqnrMeter
 from qcompiler.search.candidates import Candidate
@@ -134,6 +137,25 @@ def test_others_stay_float(edit: tuple[str, str], why: str) -> None:
     shipped, notes = store(quantized(decoder(edit), "w8a16", CACHED).model)
     assert [t.dtype for t in shipped.inputs[1:]] == [np.float32, np.uint8]
     assert "1 caches are int8" in notes[0] and notes[1] == f"1 caches stay float: {why}"
+
+
+def test_on_the_command_line_past_and_present_come_out_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "versions", lambda: "not installed")
+    model, feeds = decoder(), [feed_for(decoder(), seed) for seed in range(4)]
+    ir.save(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", **{name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]})
+    arguments = [str(tmp_path / "m.onnx"), "--target", "qnn", "--precision", "w8a16", "--kv-cache", "int8"]
+    arguments += ["--data", str(tmp_path / "data.npz"), "--max-drop", "none", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert BYTES in " ".join(result.output.split())
+    written = ir.load(tmp_path / "out" / "model.qdq.onnx")
+    assert [tensor.dtype for tensor in written.inputs] == [np.float32, np.uint8, np.uint8]
+    raw = tmp_path / "out" / "samples" / "0000"
+    assert (raw / "past_key.raw").stat().st_size == 2 * PAST * 8  # what the device reads are codes
+    assert (raw / "present_key.output.raw").stat().st_size == 2 * (PAST + NEW) * 8
 
 
 def test_what_it_cannot_is_refused() -> None:
