@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ PAIR = f"{FIRST} {SECOND} s = Concat<axis = 1>(a, d) y = Conv(s, u)"
 
 
 def shared(
-    model: ir.Model, ranges: dict[str, tuple[float, float]], given: dict[Site, Encoding] | None = None, **options: float
+    model: ir.Model, ranges: dict[str, tuple[float, float]], given: dict[Site, Encoding] | None = None, **options: Any
 ) -> tuple[QuantPlan, list[str], int]:
     """The plan, "node: reason" of refusals, and the number of changes; tensors not in `ranges` span [-1, 1]."""
     plan, _ = annotate(model, given=given)
@@ -58,6 +60,13 @@ def test_an_operand_with_much_finer_steps_keeps_them() -> None:
     assert scale(plan, "a") == np.float32(0.8 / 255)
     assert said == ["Concat_s: 'a' has steps more than 2 times finer"]
     assert changes == 1
+
+
+def test_where_the_rule_says_so_it_does_not_keep_them() -> None:
+    ranges = {"a": (-0.1, 0.1), "d": (-1, 1), "s": (-1, 1)}
+    for always, kept in ((frozenset({"concat"}), False), (frozenset({"add"}), True)):
+        plan, said, _ = shared(graph(PAIR), ranges, always=always)
+        assert (scale(plan, "a") == np.float32(0.2 / 255)) == kept == bool(said)
     assert shared(graph(PAIR), {"a": (-0.4, 0.4), "d": (-1, 1), "s": (-1, 1)}, ratio=3.0)[2] == 2
 
 
