@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,29 @@ from qcompiler.numerics.levels import NF4_BOOK
 from qcompiler.passes.lower.materialise import Materialise
 from qcompiler.passes.plan.encode_blocks import block_values
 from qcompiler.pipeline import Pipeline
-from qcompiler.quant import QuantPlan
+from qcompiler.quant import QSpec, QuantPlan
+from qcompiler.quant.qtype import (
+    BOOK2,
+    BOOK3,
+    BOOK4,
+    E2M1,
+    FP4_E2M1,
+    FP8_E4M3,
+    INT2,
+    INT4,
+    INT8,
+    NF4,
+    PALETTE4,
+    PALETTE6,
+    UINT2,
+    UINT3,
+    UINT4,
+    UINT8,
+)  # fmt: skip
 from qcompiler.search.candidates import Candidate, Drafter
 from qcompiler.search.on_disk import encoding_from, made_of
 from qcompiler.search.weights_in_blocks import with_codes
+from qcompiler.targets import Weight
 from tests.cli.conftest import qcompile
 from tests.graphs import parse, run
 
@@ -115,6 +135,15 @@ def test_what_a_format_holds_it_gives_back(name: str, bits: int, seed: int, k: i
         np.testing.assert_allclose(again[weight], held[weight], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "bits"), [pair for pair in PAIRS if pair[1] >= 4])
+def test_what_is_portable_computes_the_same(name: str, bits: int) -> None:
+    found, feed = made(layers(4), format=name, bits=bits, portable=True), inputs(4)
+    assert {node.domain for node in found.model.nodes} <= {"", None}
+    onnx.checker.check_model(found.model.to_proto(), full_check=True)
+    for got, wanted in zip(run(found.model, feed), run(valued(found), feed), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize(("name", "bits"), PAIRS)
 def test_what_lies_on_a_shelf_comes_back(name: str, bits: int) -> None:
     found = made(layers(5), format=name, bits=bits)
@@ -197,3 +226,43 @@ def test_a_whole_compile_on_the_command_line(name: str, bits: int, tmp_path: Pat
     of_block = {"f32": 32, "e8m0": 8, "e4m3": 8}[spec.scale] + (0 if spec.symmetric else max(bits, 4))
     size = 64 * (128 + 24) * (bits + of_block / spec.granularity.size) / 8  # type: ignore[union-attr]
     assert size <= stored < size + 4000
+
+
+HOLDS: dict[str, Callable[[QSpec], bool]] = {
+    "8 bits": lambda spec: spec.qtype in (INT8, UINT8),
+    "4 bits": lambda spec: spec.qtype in (INT4, UINT4),
+    "3 bits": lambda spec: spec.qtype is UINT3,
+    "2 bits": lambda spec: spec.qtype is UINT2,
+    "`ternary`": lambda spec: spec.narrow and spec.qtype is INT2,
+    "`nf4`": lambda spec: spec.qtype is NF4,
+    "`fp4`": lambda spec: spec.qtype in (E2M1, FP4_E2M1) and spec.scale == "f32",
+    "`mxfp4`": lambda spec: spec.qtype in (E2M1, FP4_E2M1) and spec.scale == "e8m0",
+    "`nvfp4`": lambda spec: spec.qtype in (E2M1, FP4_E2M1) and spec.scale == "e4m3",
+    "`fp8`": lambda spec: spec.qtype is FP8_E4M3,
+    "`codebook`": lambda spec: spec.qtype in (BOOK2, BOOK3, BOOK4, PALETTE4, PALETTE6),
+}  # fmt: skip
+
+
+def stored_by(target: str) -> set[QSpec]:
+    """Every kind of weight that some variant of a target stores, by its tables."""
+    several: list[dict[str, object]] = [{}]
+    if target == "onnxruntime":
+        several += [{"format": name, "bits": bits} for name, bits in PAIRS]
+    names = [f"{target}:{variant}" for variant in get(target).spec.variants]
+    found = (configured(get(name), options).spec for name in names for options in several)
+    rules = [rule for spec in found for scheme in spec.schemes.values() for rule in scheme]
+    return {
+        spec for rule in rules for value in rule.inputs.values() if isinstance(value, Weight) for spec in value.options
+    }
+
+
+def test_the_table_of_formats_and_targets_is_that_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs/language-models.md").read_text(encoding="utf-8")
+    _, head, rule, *lines = page[page.index("\n| weights | `onnxruntime`") :].split("\n")
+    targets = [cell.strip(" `") for cell in head.split("|")[2:-1]]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[: lines.index("")]]
+    assert rule.startswith("|---") and [row[0] for row in rows] == list(HOLDS)
+    for column, target in enumerate(targets, 1):
+        specs = stored_by(target)
+        for row in rows:
+            assert (row[column] != "no") == any(map(HOLDS[row[0]], specs)), (target, row[0])
