@@ -4,8 +4,10 @@ s comes from `awq.search` on the second moments of x; 1 / s goes into what gives
 
     x = Mul(y, gamma), gamma constant      RMSNorm, LayerNorm written out:  gamma / s
     x = LayerNormalization(y, gamma, beta), RMSNormalization(y, gamma):     gamma / s, beta / s
+    x, ... = SkipSimplifiedLayerNormalization(y, skip, gamma)               the same; the sum that it gives, too, stays
     x = Mul(a, MatMul(y, V)), once read    the product of a gated layer:    V / s, by column
 
+A Reshape that keeps the last axis may stand between, as before each Gemm of a block.
 All readers of x must be layers whose weights are rounded; a residual connection that reads x, too, forbids it.
 
 Source: Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration" (2024).
@@ -31,7 +33,14 @@ from qcompiler.rewrite import Refusal
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+NORMS = {
+    "LayerNormalization": (1, 2),
+    "RMSNormalization": (1,),
+    "SimplifiedLayerNormalization": (1,),
+    "SkipLayerNormalization": (2, 3),
+    "SkipSimplifiedLayerNormalization": (2,),
+}
+"""Norms, and which of their inputs are gamma and beta."""
 
 
 class Factors(NamedTuple):
@@ -74,17 +83,18 @@ class ScaleInputs(GraphPass):
         for name, tensor in {t.name: t for node in model.nodes for t in node.outputs if t.name}.items():
             if not any((node.name, 1) in specs for node in tensor.outputs):
                 continue
-            users = [use for use in edit.uses(tensor) if use.node is None or use.node.op != "Shape"]
+            users = [use for use in edit.uses(tensor) if _reads(use.node)]
             taken = [specs.get((use.node.name, 1)) if use.node is not None and use.port == 0 else None for use in users]
             reason = None if all(taken) else f"{name!r} has readers that do not take scales"
-            reason = reason or _closed(edit, tensor)
+            made = _made(edit, tensor)
+            reason = reason or _closed(edit, made)
             if reason is not None:
                 record.refusals.append(Refusal(self.name, tensor.inputs[0].name, reason))
                 continue
             layers = [(use.node, spec) for use, spec in zip(users, taken, strict=True) if use.node is not None and spec]
             found = self._factors(name, layers)
             if found is not None and found.gain < 1:
-                self._scale(edit, tensor, layers, found.s)
+                self._scale(edit, made, layers, found.s)
                 record.changes += 1
                 gains.append(found.gain)
         if gains:
@@ -116,9 +126,8 @@ class ScaleInputs(GraphPass):
             _replace(edit, node, 1, np.multiply, along)
         source = tensor.inputs[0]
         if source.op in NORMS:
-            for port in range(1, len(source.inputs)):
-                if source.inputs[port].name:
-                    _replace(edit, source, port, np.divide, s)
+            for port in _given(source):
+                _replace(edit, source, port, np.divide, s)
             return
         layer, port = _gate(edit, source), 1
         if layer is None:
@@ -138,13 +147,44 @@ def _scaled(constant: ir.Constant, by: np.ufunc, s: F32) -> npt.NDArray[np.float
     return np.asarray(by(values, s), values.dtype)
 
 
+def _given(norm: ir.Node) -> list[int]:
+    """The inputs of a norm that are gamma and beta."""
+    return [port for port in NORMS[norm.op] if port < len(norm.inputs) and norm.inputs[port].name]
+
+
+def _made(edit: ir.Editor, tensor: ir.Variable) -> ir.Variable:
+    """The value that a Reshape with no other reader beside it gave another form, its last axis kept; else itself."""
+    node = tensor.inputs[0]
+    while node.op == "Reshape" and node.inputs[0].inputs and _readers(edit, node.inputs[0]) == [node.name]:
+        before = node.inputs[0]
+        width = before.shape[-1] if before.shape else None
+        if not isinstance(width, int) or not tensor.shape or tensor.shape[-1] != width:
+            break
+        tensor, node = before, before.inputs[0]
+    return tensor
+
+
+def _readers(edit: ir.Editor, tensor: ir.Tensor) -> list[str | None]:
+    """Who reads a value, not only its shape; None for the user of the model."""
+    names = (None if use.node is None else use.node.name for use in edit.uses(tensor) if _reads(use.node))
+    return list(names)
+
+
+def _reads(node: ir.Node | None) -> bool:
+    return node is None or node.op != "Shape"
+
+
 def _closed(edit: ir.Editor, tensor: ir.Tensor) -> str | None:
     """Why what gives a value cannot take in factors of its last axis."""
     source = tensor.inputs[0]
     width = tensor.shape[-1] if tensor.shape else None
     if source.op in NORMS:
-        parts = [t for t in source.inputs[1:] if t.name]
-        if all(isinstance(t, ir.Constant) and list(t.shape) == [width] for t in parts) and parts:
+        parts = [source.inputs[port] for port in _given(source)]
+        if (
+            tensor is source.outputs[0]
+            and all(isinstance(t, ir.Constant) and list(t.shape) == [width] for t in parts)
+            and parts
+        ):
             return None
     elif source.op == "Mul":
         constants = [t for t in source.inputs if isinstance(t, ir.Constant)]

@@ -26,14 +26,15 @@ LOUD = np.exp(2 * RNG.standard_normal(32)).astype(np.float32)
 
 
 def built(body: str) -> ir.Model:
-    proto = onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["" : 21]> g (float[n, 32] x) => (float[n, 16] y) {{ {body} }}'
-    )
+    header = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
+    proto = onnx.parser.parse_model(f"{header} g (float[n, 32] x) => (float[n, 16] y) {{ {body} }}")
     values = {
         "gamma": LOUD, "beta": LOUD / 3, "w": RNG.standard_normal((32, 16)), "v": RNG.standard_normal((32, 32)),
-        "u": RNG.standard_normal((32, 32)) * LOUD,
+        "bias": LOUD / 5, "u": RNG.standard_normal((32, 32)) * LOUD,
     }  # fmt: skip
     used = {name for node in proto.graph.node for name in node.input}
+    forms = {"rows": [-1, 32], "pairs": [-1, 2, 16]}
+    proto.graph.initializer.extend(numpy_helper.from_array(np.array(v), k) for k, v in forms.items() if k in used)
     proto.graph.initializer.extend(
         numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items() if name in used
     )
@@ -65,6 +66,10 @@ def scaled(model: ir.Model) -> tuple[int, list[str]]:
         "m = Mul(x, gamma) y = MatMul(m, w)",
         "m = LayerNormalization <axis = -1> (x, gamma, beta) y = MatMul(m, w)",
         "a = Sigmoid(x) b = MatMul(x, u) m = Mul(a, b) y = MatMul(m, w)",
+        "m, , , s = com.microsoft.SkipSimplifiedLayerNormalization (x, x, gamma) z = MatMul(m, w) t = MatMul(s, w)"
+        " y = Add(z, t)",
+        "m = com.microsoft.SkipLayerNormalization (x, x, gamma, beta, bias) y = MatMul(m, w)",
+        "m = SimplifiedLayerNormalization <axis = -1> (x, gamma) r = Reshape(m, rows) y = MatMul(r, w)",
     ],
 )
 def test_the_function_stays(body: str) -> None:
@@ -82,6 +87,8 @@ def test_the_function_stays(body: str) -> None:
     [
         ("m = Mul(x, gamma) z = MatMul(m, v) r = Add(m, z) y = MatMul(r, w)", "has readers that do not take scales"),
         ("m = Relu(x) y = MatMul(m, w)", "cannot take in factors"),
+        ("m = Mul(x, gamma) r = Reshape(m, pairs) p = Reshape(r, rows) y = MatMul(p, w)", "cannot take in factors"),
+        ("m = Mul(x, gamma) r = Reshape(m, rows) z = MatMul(r, w) k = MatMul(m, w) y = Add(z, k)", "cannot take in"),
     ],
 )
 def test_refusals(body: str, reason: str) -> None:
