@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.analysis.match import EQUALIZED
 from qcompiler.numerics.observers import ChannelRange
 from qcompiler.passes.condition.octaves import scale
 from qcompiler.passes.plan.bounds import bounds
@@ -94,8 +95,10 @@ class EqualizeDepthwise(GraphPass):
                 if port < len(pair.first.inputs) and pair.first.inputs[port].name:
                     scale(edit, pair.first, port, 0, octaves)
             scale(edit, pair.second, 1, 0, -np.repeat(octaves, pair.second.inputs[1].shape[0] // channels))
-            old = pair.between.name
-            edit.rename(pair.between, f"{old}_equalized")
+            old, made = pair.between.name, pair.first.outputs[0]
+            if made is not pair.between:
+                edit.rename(made, f"{made.name}{EQUALIZED}")
+            edit.rename(pair.between, f"{old}{EQUALIZED}")
             self.renamed[pair.between.name], self.octaves[pair.between.name] = old, octaves
             record.changes += 1
         if record.changes:

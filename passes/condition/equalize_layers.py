@@ -4,8 +4,9 @@
     A with weights and bias of channel c times 2^k_c,   B, C, ... with the weights that read channel c times 2^-k_c
 
 f(2^k x) = 2^k f(x) holds for these activations and for no stretch elsewhere: a Clip, HardSwish, Add or pool in between,
-another reader, or a value that is an output of the model, and the pair is left alone. k_c is chosen by the noise that
-it leaves (`numerics/migrate`), over all readers together.
+another reader, or a value that is an output of the model, and the pair is left alone. So it is where the activation
+reads from a grid of its own, which negative values, stretched alike, would leave. k_c is chosen by the noise that it
+leaves (`numerics/migrate`), over all readers together.
 
 Never through an Add: the other operand would have to be stretched alike, and with it everything that it is made of.
 
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompiler import ir
+from qcompiler.analysis.match import EQUALIZED
 from qcompiler.numerics.channel_histogram import ChannelHistogram
 from qcompiler.numerics.histogram import Histogram
 from qcompiler.numerics.migrate import octaves
@@ -103,7 +105,9 @@ class EqualizeLayers(GraphPass):
             value = place.tensor if place.ports else multiplied(edit, place, found)
             for node in place.readers:
                 shrink(edit, node, found)
-            edit.rename(value, f"{name}_equalized")
+            for made in place.maker.outputs[:1] if place.ports and place.maker.outputs[0] is not value else ():
+                edit.rename(made, f"{made.name}{EQUALIZED}")
+            edit.rename(value, f"{name}{EQUALIZED}")
             self.renamed[value.name] = name
             self.octaves[value.name], self.axes[value.name] = found, place.axis
             record.changes += 1
@@ -132,7 +136,7 @@ def multiplied(edit: ir.Editor, place: Stretch, k: npt.NDArray[np.int64]) -> ir.
 
 def stretches(model: ir.Model, plan: QuantPlan, kinds: tuple[str, ...] = ("int8",)) -> Iterator[Stretch]:
     """The values of the main graph that only layers of these precisions read, and that a layer makes."""
-    edit = ir.Editor(model, model.graph)
+    edit, stored = ir.Editor(model, model.graph), {site.tensor for site in plan.sites}
     for node in model.nodes:
         if node.domain or not node.outputs:
             continue
@@ -142,6 +146,8 @@ def stretches(model: ir.Model, plan: QuantPlan, kinds: tuple[str, ...] = ("int8"
         value = node.outputs[0]
         follower = edit.only_use(value)
         if follower is not None and follower.op in HOMOGENEOUS and not follower.domain and plain(follower):
+            if value.name in stored:
+                continue
             value = follower.outputs[0]
         uses = edit.uses(value)
         readers = tuple(use.node for use in uses if use.node is not None and use.port == 0)

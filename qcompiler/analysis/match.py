@@ -3,7 +3,7 @@
 Tensors are matched by name. Where a model quantizes a tensor (QuantizeLinear, then DequantizeLinear), the dequantized
 value is what its readers get, so that is compared. A tensor that only exists between a quantized operator and its
 QuantizeLinear is left out: to look at it would stop ONNX Runtime from computing it in integers, and the comparison
-would be of another program than the one that is shipped.
+would be of another program than the one that is shipped. A tensor whose channels a pass stretched has another name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qcompiler import ir
+
+EQUALIZED = "_equalized"
+"""How the new name of a tensor ends whose channels a pass stretched."""
 
 
 def match(
@@ -22,7 +25,9 @@ def match(
     skipped: dict[str, str] = {}
     for name, tensor in here.items():
         twin = there.get(mapping.get(name, name))
-        if twin is None:
+        if twin is None and f"{name}{EQUALIZED}" in there:
+            skipped[name] = "its channels are stretched in the other model, for even ranges"
+        elif twin is None:
             skipped[name] = "the other model has no such tensor"
         elif _is_inside(twin):
             skipped[name] = "it is inside an integer operator of the other model"

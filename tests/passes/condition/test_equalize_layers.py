@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 
 from qcompiler import ir
 from qcompiler.analysis import Stats, collect
+from qcompiler.analysis.match import match
 from qcompiler.analysis.same_function import SameFunction
 from qcompiler.backends import get
 from qcompiler.data import Sample
 from qcompiler.numerics.migrate import WORTH, noise, octaves
-from qcompiler.passes.condition.equalize_layers import by_input, shrink
+from qcompiler.passes.condition.equalize_layers import by_input, shrink, stretches
+from qcompiler.passes.plan.annotate import Annotate
+from qcompiler.pipeline import Pipeline
+from qcompiler.quant import QuantPlan
 from qcompiler.search.algorithms import Algorithms
 from qcompiler.search.candidates import Draft, Drafter
 from tests.graphs import parse, run
@@ -51,8 +55,6 @@ def graph(body: str, *, rows: bool = False) -> ir.Model:
 STRETCHED = {
     "linear": "t = Conv (x, w, b) y = Conv (t, v)",
     "relu": "a = Conv (x, w, b) t = Relu (a) y = Conv (t, v)",
-    "leaky": "a = Conv (x, w) t = LeakyRelu <alpha = 0.2> (a) y = Conv (t, v)",
-    "prelu": "a = Conv (x, w, b) t = PRelu (a, slope) y = Conv (t, v)",
     "groups": "a = Conv (x, w, b) t = Relu (a) y = Conv <group = 2> (t, u)",
     "two readers": "a = Conv (x, w, b) t = Relu (a) p = Conv (t, v) q = Conv <group = 2> (t, u) y = Add (p, q)",
     "readers of other sizes": "t = Conv (x, w, b) p = Conv (t, v) q = Conv <pads = [1, 1, 1, 1]> (t, f) y = Add (p, q)",
@@ -68,6 +70,8 @@ LEFT = {
     "Clip": "a = Conv (x, w, b) t = Clip (a, zero, six) y = Conv (t, v)",
     "a pool": "a = Conv (x, w, b) t = MaxPool <kernel_shape = [2, 2]> (a) y = Conv (t, v)",
     "Sigmoid": "a = Conv (x, w, b) t = Sigmoid (a) y = Conv (t, v)",
+    "a value that LeakyRelu reads from its own grid": "a = Conv (x, w) t = LeakyRelu <alpha = 0.2> (a) y = Conv (t, v)",
+    "a value that PRelu reads from its own grid": "a = Conv (x, w, b) t = PRelu (a, slope) y = Conv (t, v)",
 }
 
 
@@ -100,6 +104,27 @@ def test_the_function_is_the_same_to_the_bit_and_the_result_less_noisy(name: str
         sum(float(np.square(run(m, feed)[0] - w).sum()) for feed, w in zip(feeds, wanted, strict=True)) for m in made
     )
     assert better < plain
+
+
+@pytest.mark.parametrize("name", ["leaky", "prelu"])
+def test_an_activation_that_is_one_with_its_layer_is_passed(name: str) -> None:
+    """Core ML stores nothing between."""
+    slope = {"leaky": "LeakyRelu <alpha = 0.2> (a)", "prelu": "PRelu (a, slope)"}[name]
+    model = graph(f"a = Conv (x, w, b) t = {slope} y = Conv (t, v)")
+    plan = Pipeline().plan(model, QuantPlan(), [Annotate(get("coreml").spec, "w8a8")])
+    assert [place.tensor.name for place in stretches(model, plan, ("w8a8",))] == ["t"]
+    plan = Pipeline().plan(model, QuantPlan(), [Annotate(get("qnn").spec, "w8a8")])
+    assert not list(stretches(model, plan, ("w8a8",)))
+
+
+def test_what_was_stretched_is_compared_with_nothing() -> None:
+    model = graph(STRETCHED["relu"])
+    drafter, draft, stats = drafted(model, FEEDS)
+    equal, _ = drafter.equalized(draft, stats)
+    pairs, skipped = match(model, equal.model, {})
+    assert set(skipped) == {"a", "t"}
+    assert set(skipped.values()) == {"its channels are stretched in the other model, for even ranges"}
+    assert "y" in pairs
 
 
 @pytest.mark.parametrize("name", LEFT)
