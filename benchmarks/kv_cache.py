@@ -2,10 +2,10 @@
 
     python -m benchmarks.kv_cache MODEL CALIBRATION.npz EVALUATION.npz [--kinds ,int8,fp8,int4] [--samples 16]
                                   [--past 1024]
-    python -m benchmarks.kv_cache --kinds ,int8,int4 --past 4096      a decoder whose caches GroupQueryAttention keeps
+    python -m benchmarks.kv_cache --kinds ,int8,int4 --past 8192      a decoder whose caches GroupQueryAttention keeps
 
 Layers have 8 bits and tables none, so that next to nothing but the cache is lost; the first kind is a float cache.
-Milliseconds are those of one token behind `--past` others on one thread, the files in turns. The decoder, of four
+Milliseconds are those of one token behind `--past` others on one thread, the files in turns. The decoder, of two
 layers, 16 heads and 4 of keys and values, has made-up weights (`models.decoder`): KL alone says something there.
 """
 
@@ -42,7 +42,7 @@ def step(run: ort.InferenceSession, past: int) -> dict[str, np.ndarray]:
 
 def made(folder: Path, past: int) -> list[Path]:
     """A decoder, and rows of random tokens to calibrate and to judge it with."""
-    sizes, rng = Sizes(4, 1024, 2816, 2048, length=past + TOKENS, half=False), np.random.default_rng(0)
+    sizes, rng = Sizes(2, 1024, 256, 512, length=past + TOKENS, half=False), np.random.default_rng(0)
     files = [write(folder, sizes), folder / "calibration.npz", folder / "evaluation.npz"]
     empty = np.zeros((ROWS, sizes.groups, 0, 64), np.float32)
     caches = {f"past_key_values.{n}.{part}": empty for n in range(sizes.layers) for part in ("key", "value")}

@@ -248,8 +248,7 @@ class Drafter:
         if known is not None:
             draft, stats = self.equalized(draft, known)
         pipeline = Pipeline(Trace(list(draft.trace.records)), self.instruments)
-        model = draft.model.copy()
-        spec = self.backend.spec
+        model, spec = draft.model.copy(), self.backend.spec
         pairs = [AvoidSaturation()] if spec.int16_pairs else []
         if self.algorithms.round_kernels:
             rounding = (*rounding, RoundKernels(stats, draft.aliases))
