@@ -125,7 +125,7 @@ def first_floats(outputs: Mapping[str, Array], sample: Sample, integers: bool = 
     """The first output of floats, else of integers where those will do."""
     found = next((name for name, array in outputs.items() if is_float(array)), None)
     if found is None and integers:
-        found = next((name for name, array in outputs.items() if array.dtype.kind in "iu"), None)
+        found = next((name for name, array in outputs.items() if is_integer(array)), None)
     if found is None:
         raise DataError("no output of the model holds numbers that this metric reads", where=sample.name)
     return found
@@ -138,7 +138,12 @@ def token_output(outputs: Mapping[str, Array], sample: Sample) -> str | None:
             return name
     if any(is_float(array) for array in outputs.values()):
         return None
-    return next((name for name, array in outputs.items() if array.dtype.kind in "iu" and array.size), None)
+    return next((name for name, array in outputs.items() if is_integer(array) and array.size), None)
+
+
+def is_integer(value: object) -> bool:
+    """Whether an output is a tensor of integers; it may be a sequence or a map."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iu"
 
 
 def is_embedding(rows: Array) -> bool:

@@ -7,8 +7,10 @@ in the order of the samples, they give the same evaluation to the last bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from qcompiler.analysis.measures import Measure
 from qcompiler.analysis.metrics import Array
@@ -44,8 +46,31 @@ def record(
         float_scores,
         measure.scores(outputs, wanted, sample),
         measure.same(outputs, wanted),
-        {name: power(array, outputs.get(name)) for name, array in wanted.items() if is_float(array)},
+        {
+            name: power(array, floats(outputs.get(name)))
+            for name, value in wanted.items()
+            if (array := floats(value)) is not None
+        },
     )
+
+
+def floats(value: object) -> Array | None:
+    """An output's floating-point numbers: a tensor; of a sequence or a map all of them, in one row; None of none."""
+    if is_float(value):
+        return value
+    parts = list(_tensors(value))
+    return np.concatenate(parts) if parts else None
+
+
+def _tensors(value: object) -> Iterator[Array]:
+    if is_float(value) or isinstance(value, float):
+        yield np.ravel(value)
+    elif isinstance(value, dict):
+        for key in sorted(value):
+            yield from _tensors(value[key])
+    elif isinstance(value, list):
+        for item in value:
+            yield from _tensors(item)
 
 
 def power(wanted: Array, got: Array | None) -> tuple[float, float]:
