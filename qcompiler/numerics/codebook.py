@@ -3,7 +3,7 @@
     minimise  sum over i of h_i s_i^2 (w_i / s_i - q(c_i))^2,   q of 2^n whole numbers from -127 to 127, zero among them
 
 s_i is 1/127 of the largest weight of the block, h_i says how much an input matters. It is `palette`'s k-means on what
-is left of the weights without their scales; kernels multiply numbers of 8 bits.
+is left of the weights without their scales, with one level held at zero. Kernels multiply numbers of 8 bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qcompiler.numerics.block_rounding import Rows
 from qcompiler.numerics.palette import palette
 
 TOP = 127
-ENOUGH = 1 << 19
+ENOUGH = 1 << 18
 """Weights that a book is found from, at least, where there are more; of rows every n-th counts."""
 
 
@@ -38,13 +38,15 @@ def learned(rows: Rows, count: int, size: int, importance: npt.NDArray[np.floati
     counts = as_columns(np.asarray(matters, np.float32)[None], size)  # zero where a short last block was filled up
     weights = np.tile(counts, len(weight)) * scale * scale
     inside = weights > 0
-    return whole(palette((blocks / scale)[inside], count, weights[inside]), count)
+    levels = palette((blocks / scale)[inside], count, weights[inside], zero=True)
+    widest = int(np.argmax(np.abs(levels)))
+    levels[widest] = np.copysign(TOP, levels[widest])  # scales cover blocks as those did that it was learned with
+    return whole(levels, count)
 
 
 def whole(levels: F32, count: int) -> tuple[float, ...]:
-    """The nearest whole numbers; zero in place of the one nearest to it, both signs, others in place of equal ones."""
+    """The nearest whole numbers to levels with zero among them: both signs, and others in place of equal ones."""
     found = set(np.clip(np.rint(levels), -TOP, TOP).astype(int).tolist())
-    found = found - {min(found, key=abs)} | {0}
     for sign in (-1, 1):
         if not any(n * sign > 0 for n in found):
             found = found - {min(found - {0}, key=abs, default=0)} | {0, sign}

@@ -82,8 +82,11 @@ class PaletteGrid:
         return np.take_along_axis(self.table, parts, axis=1).reshape(codes.shape)
 
 
-def palette(values: F32, count: int, matters: npt.NDArray[np.floating] | None = None) -> F32:
-    """The palette of some values, ascending, on the grid of float16; `matters` counts each, and is positive."""
+def palette(values: F32, count: int, matters: npt.NDArray[np.floating] | None = None, *, zero: bool = False) -> F32:
+    """The palette of some values, ascending, on the grid of float16; `matters` counts each, and is positive.
+
+    With `zero` one of its values is zero, whatever that costs.
+    """
     flat = values.astype(np.float64).reshape(-1)
     place = np.argsort(flat, kind="stable")
     order: F64 = flat[place]
@@ -91,18 +94,25 @@ def palette(values: F32, count: int, matters: npt.NDArray[np.floating] | None = 
     mass, sums = (np.concatenate([[0.0], np.cumsum(v)]) for v in (weights, weights * order))
     places = ((np.arange(count) + 0.5) / count * (order.size - 1)).astype(int)
     starts = [order[places], np.linspace(order[0], order[-1], count)]
-    ends = [lloyd(order, mass, sums, start) for start in starts]
+    ends = [lloyd(order, mass, sums, start, zero=zero) for start in starts]
     best = min(ends, key=lambda p: spread(order, mass, sums, p))
     return np.asarray(np.sort(best).astype(np.float16), np.float32)
 
 
-def lloyd(order: F64, mass: F64, sums: F64, start: F64) -> F64:
-    """The fixed point that the iteration reaches from `start`, or where it stands in the end."""
+def lloyd(order: F64, mass: F64, sums: F64, start: F64, *, zero: bool = False) -> F64:
+    """The fixed point that the iteration reaches from `start`, or where it stands in the end.
+
+    With `zero` the value nearest to zero is moved there each time.
+    """
     found = start.copy()
+    if zero:
+        found[np.argmin(np.abs(found))] = 0.0
     for _ in range(ITERATIONS):
         cuts = runs(order, found)
         sizes = np.diff(mass[cuts])
         means = np.divide(np.diff(sums[cuts]), sizes, out=found.copy(), where=sizes > 0)
+        if zero:
+            means[np.argmin(np.abs(means))] = 0.0
         if np.array_equal(means, found):
             break
         found = np.sort(means)
