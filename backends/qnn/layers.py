@@ -17,7 +17,6 @@ from qcompiler import ir
 from qcompiler.analysis import Runner
 from qcompiler.analysis.compare import Comparison, TensorComparison
 from qcompiler.backends.base import Tell
-from qcompiler.backends.qnn.cache import Border
 from qcompiler.backends.qnn.emulate import REFERENCE, emulated
 from qcompiler.backends.qnn.socs import Soc
 from qcompiler.data import Sample
@@ -41,11 +40,11 @@ def compare(reference: ir.Model, model: ir.Model, samples: Iterable[Sample], soc
     stored = values(model)
     known = {tensor.name for node in reference.nodes for tensor in node.outputs}
     pairs = {name: (dq if dq in known else name) for name, dq in stored.items() if dq in known or name in known}
-    feeds, border, other = [dict(sample.feed) for sample in samples], Border.of(model), Border.of(reference)
+    feeds = [dict(sample.feed) for sample in samples]
     with tempfile.TemporaryDirectory() as work:
         file = Path(work) / "model.onnx"
         onnx.save(observed(model, stored.values()), file)
-        got, _, error = emulated(file, list(map(border.codes, feeds)), soc, Path(work) / "run", tell)
+        got, _, error = emulated(file, feeds, soc, Path(work) / "run", tell)
     if error:
         raise ModelError(f"the QNN provider refuses the model: {error}")
     runner = Runner(ir.Model.from_proto(observed(reference, pairs.values())), REFERENCE, outputs=[*pairs.values()])
@@ -53,7 +52,7 @@ def compare(reference: ir.Model, model: ir.Model, samples: Iterable[Sample], soc
     found: dict[str, TensorComparison] = {}
     skipped = {name: "the reference has no such value" for name in stored if name not in pairs}
     for feed, emulation in zip(feeds, got, strict=True):
-        wanted = runner.run(other.codes(feed))
+        wanted = runner.run(feed)
         for name, mine in pairs.items():
             node = makers.get(name)
             origin = (node.name, node.op) if node is not None else ("", "")
