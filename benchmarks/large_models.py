@@ -1,10 +1,12 @@
 """A decoder larger than memory compiled to w4: peak memory, seconds for each billion parameters, and the run resumed.
 
-    python -m benchmarks.large_models FOLDER [--layers 21] [--method rtn] [--limit-mib 3072] [--kill 0.5]
+    python -m benchmarks.large_models FOLDER [--layers 21] [--width 4096] [--hidden 11008] [--method rtn]
+                                      [--samples 8] [--length 256] [--limit-mib 3072] [--kill 0.5]
 
 FOLDER gets the decoder (`models.decoder`, 8 GB of float16 unless there are fewer layers; one that is there is taken)
-and what is made of it. With `--kill` the compile is killed (SIGKILL) when that share of its weights is finished, run
-again, and compared with one that was left alone. Peak memory is that of the process, pages of mapped files included.
+and what is made of it. With `--samples` it is calibrated, and judged, on so many rows of made-up tokens. With `--kill`
+the compile is killed (SIGKILL) when that share of its weights is finished, run again, and compared with one that was
+left alone. Peak memory is that of the process, pages of mapped files included.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import onnx
 
 from models.decoder import Sizes, write
@@ -34,14 +38,29 @@ class Run(NamedTuple):
     killed: bool
 
 
-def compiled(model: Path, output: Path, journal: Path, method: str, kill_after: int = 0) -> Run:
+def tokens(model: Path, file: Path, samples: int, length: int, seed: int) -> Path:
+    """Made-up tokens with an empty cache."""
+    rng, feed = np.random.default_rng(seed), dict[str, np.ndarray]()
+    graph = onnx.load(model, load_external_data=False).graph
+    vocabulary = next(tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2)
+    for info in graph.input:
+        dims = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        kind = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        past = len(dims) == 4
+        feed[info.name] = np.zeros((samples, dims[1], 0, dims[3]), kind) if past else np.ones((samples, length), kind)
+    feed["input_ids"] = rng.integers(0, vocabulary, (samples, length))
+    np.savez(file, **feed)
+    return file
+
+
+def compiled(model: Path, output: Path, journal: Path, options: Sequence[str], kill_after: int = 0) -> Run:
     """One compile; killed when so many weights are finished."""
     command = [sys.executable, "-m", "qcompiler", str(model), "--target", "onnxruntime", "--precision", "w4", "-q"]
-    command += ["--weight-method", method, "--on-disk", "-o", str(output), "--journal", str(journal)]
+    command += [*options, "--on-disk", "-o", str(output), "--journal", str(journal)]
     start = time.perf_counter()
     process = subprocess.Popen(command)
     while kill_after:
-        done = sum(file.read_bytes().count(b"\n") for file in journal.glob("shelves/*.jsonl"))
+        done = sum(file.read_bytes().count(b'"about"') for file in journal.glob("shelves/*.jsonl"))
         if done >= kill_after:
             process.send_signal(signal.SIGKILL)
             break
@@ -70,21 +89,30 @@ def main() -> None:
     parser.add_argument("--method", default="rtn")
     parser.add_argument("--limit-mib", type=float, default=3072)
     parser.add_argument("--kill", type=float, default=0.0)
+    parser.add_argument("--samples", type=int, default=0)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--width", type=int, default=Sizes.width)
+    parser.add_argument("--hidden", type=int, default=Sizes.hidden)
     given = parser.parse_args()
     model = given.folder / "model.onnx"
     if not model.exists():
-        write(given.folder, Sizes(layers=given.layers))
+        write(given.folder, Sizes(layers=given.layers, width=given.width, hidden=given.hidden))
     weights = [t for t in onnx.load(model, load_external_data=False).graph.initializer if len(t.dims) == 2]
     billions = sum(t.dims[0] * t.dims[1] for t in weights) / 1e9
     size = (given.folder / "model.onnx.data").stat().st_size
     print(f"{size / 1e9:.2f} GB, {billions:.2f} billion parameters, {given.method}", flush=True)
     journal, output = given.folder / "journal", given.folder / "out"
-    runs, made = {}, []
+    runs, made, options = {}, [], ["--weight-method", given.method]
+    if given.samples:
+        for number, name in enumerate(("data", "eval")):
+            file = tokens(model, given.folder / f"{name}.npz", given.samples, given.length, number)
+            options += [f"--{name}", str(file)]
+        options += ["--metric", "kl", "--max-drop", "none"]
     if given.kill:
-        runs["killed"] = compiled(model, output, journal, given.method, int(given.kill * len(weights)))
-        runs["resumed"] = compiled(model, output, journal, given.method)
+        runs["killed"] = compiled(model, output, journal, options, int(given.kill * len(weights)))
+        runs["resumed"] = compiled(model, output, journal, options)
         made.append(digest(output))
-    runs["whole"] = compiled(model, output, journal, given.method)
+    runs["whole"] = compiled(model, output, journal, options)
     made.append(digest(output))
     for name, run in runs.items():
         each = (

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.numerics.awq import search
 from qcompiler.numerics.block_range import COARSE, least_squares
-from qcompiler.passes.plan.encode_blocks import as_rows, block_size, blocked, levels
+from qcompiler.numerics.block_rounding import FITTED
+from qcompiler.passes.plan.encode_blocks import block_size, blocked, levels, turned
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import QSpec, QuantPlan
 from qcompiler.rewrite import Refusal
@@ -116,7 +117,7 @@ class ScaleInputs(GraphPass):
     def _search(layers: list[tuple[ir.Node, QSpec]], moments: F64) -> tuple[F32, float, float]:
         spec = layers[0][1]
         grid, size = levels(spec), block_size(spec)
-        weights = [as_rows(ir.array(node.inputs[1]), own) for node, own in layers]
+        weights = [_some_rows(ir.array(node.inputs[1]), own) for node, own in layers]
         return search(weights, moments, lambda w, h: least_squares(w, grid, size, np.diag(h), COARSE).nearest(w))
 
     @staticmethod
@@ -133,6 +134,12 @@ class ScaleInputs(GraphPass):
         if layer is None:
             layer, port = source, next(p for p, t in enumerate(source.inputs) if isinstance(t, ir.Constant))
         _replace(edit, layer, port, np.divide, s)
+
+
+def _some_rows(values: npt.NDArray[np.floating], spec: QSpec) -> F32:
+    """Rows from all over a matrix, all of them where it is not large: what gains on them gains on the others."""
+    rows = turned(values, spec)[:: max(1, -(-values.size // FITTED))]
+    return np.ascontiguousarray(rows, np.float32)
 
 
 def _replace(edit: ir.Editor, node: ir.Node, port: int, by: np.ufunc, s: F32) -> None:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from qcompiler.errors import InternalError
 from qcompiler.numerics.block_range import PIECE, BlockGrid, extremes, least_squares
 from qcompiler.numerics.descent import descend
-from qcompiler.numerics.gptq import gptq, proxy_loss
+from qcompiler.numerics.gptq import Factored, gptq, proxy_loss
 from qcompiler.numerics.hqq import hqq
 from qcompiler.numerics.levels import Levels
 from qcompiler.numerics.scale_forms import FREE, Held
@@ -36,6 +36,8 @@ THREADS = 8
 """Pieces that are rounded at once, at most; what they give does not depend on it."""
 COARSE = ("e8m0",)
 """Forms whose scales are so far apart that the grid is fitted with them; others are rounded to when it is."""
+FITTED = 1 << 22
+"""Values that are rounded at once by second moments: they take 300 MB."""
 FINE = 15
 """Steps from the lowest to the highest code of a 4-bit grid."""
 
@@ -77,7 +79,8 @@ def round_blocks(
     form: str = "f32",
     out: Codes | None = None,
 ) -> BlockCodes:
-    """Rounds a matrix (rows, K); without moments, a few rows at a time.
+    """Rounds a matrix (rows, K), some rows at a time; what GPTQ makes of one row does not depend on the others, but for
+    whether it is taken and when its descent ends, which rows of a piece decide together.
 
     Args:
         weight: the matrix.
@@ -97,7 +100,8 @@ def round_blocks(
         method = "mse"
     rows, k = weight.shape
     codes = np.empty((rows, k), np.int8 if levels.low < 0 else np.uint8) if out is None else out
-    step = max(1, rows if moments is not None else PIECE // max(k, 1))
+    step = max(1, (PIECE if moments is None else FITTED) // max(k, 1))
+    factored = Factored.of(moments) if moments is not None and method == "gptq" else None
 
     fitting = Held(form) if form in COARSE else FREE
 
@@ -105,7 +109,7 @@ def round_blocks(
         return _grid(weight[start : start + step], levels, size, method, moments, fitting)
 
     starts = range(0, max(rows, 1), step)
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1) if moments is None else 1) as pool:
         grids = list(pool.map(grid_of, starts))
         scale, zero = (np.concatenate([getattr(grid, name) for grid in grids]) for name in ("scale", "zero_point"))
         held = Held.of(form, scale)
@@ -114,7 +118,7 @@ def round_blocks(
         def codes_of(start: int) -> tuple[BlockGrid, float, float]:
             part = slice(start, start + step)
             grid = replace(whole, scale=whole.scale[part], zero_point=whole.zero_point[part])
-            return _codes(weight[part], grid, method, moments, held, codes[part])
+            return _codes(weight[part], grid, method, moments, factored, held, codes[part])
 
         found = list(pool.map(codes_of, starts))
     whole = replace(whole, scale=np.concatenate([grid.scale for grid, *_ in found]))
@@ -139,11 +143,18 @@ def _grid(
 
 
 def _codes(
-    weight: F32, grid: BlockGrid, method: str, moments: npt.NDArray[np.floating] | None, held: Held, out: Codes
+    weight: F32,
+    grid: BlockGrid,
+    method: str,
+    moments: npt.NDArray[np.floating] | None,
+    factored: Factored | None,
+    held: Held,
+    out: Codes,
 ) -> tuple[BlockGrid, float, float]:
     """Some rows: their grid, the squares of their outputs, the squared error of these; the codes go to `out`."""
     if method == "gptq" and moments is not None:
-        grid, found, _ = descend(weight, moments, grid, gptq(weight, moments, grid).codes, held=held)
+        first = gptq(weight, moments, grid, factored=factored).codes
+        grid, found, _ = descend(weight, moments, grid, first, held=held)
     else:
         found = grid.codes(weight)
     out[...] = found

@@ -100,7 +100,37 @@ def correction(second: F64, cross: F64, damping: float = DAMPING) -> F64:
     return np.asarray((cross - second) @ (upper.T @ upper))
 
 
-def gptq(weight: F32, hessian: npt.NDArray[np.floating], grid: Grid, *, damping: float = DAMPING) -> Rounded:
+class Factored(NamedTuple):
+    """What `gptq` makes of H, for any number of rows.
+
+    Attributes:
+        order: of the columns.
+        upper: see `factor`, columns and rows in that order.
+        damping: see `factor`.
+    """
+
+    order: npt.NDArray[np.int64]
+    upper: F64
+    damping: float
+
+    @staticmethod
+    def of(hessian: npt.NDArray[np.floating], damping: float = DAMPING) -> Factored:
+        """Errors as for `factor`."""
+        h = np.array(hessian, np.float64)
+        dead = np.diag(h) <= 0
+        h[dead, dead] = float(np.mean(np.diag(h))) or 1.0
+        order = np.argsort(-np.where(dead, 0, np.diag(hessian)), kind="stable")
+        return Factored(order, *factor(h[np.ix_(order, order)], damping))
+
+
+def gptq(
+    weight: F32,
+    hessian: npt.NDArray[np.floating],
+    grid: Grid,
+    *,
+    damping: float = DAMPING,
+    factored: Factored | None = None,
+) -> Rounded:
     """Codes of a matrix on a given grid.
 
     Args:
@@ -108,13 +138,10 @@ def gptq(weight: F32, hessian: npt.NDArray[np.floating], grid: Grid, *, damping:
         hessian: (K, K), sum of x x^T.
         grid: stays as it is.
         damping: the least to add to the diagonal of H, as a fraction of its mean.
+        factored: of the same H and damping, where it is known.
     """
-    h = np.array(hessian, np.float64)
-    k = len(h)
-    dead = np.diag(h) <= 0
-    h[dead, dead] = float(np.mean(np.diag(h))) or 1.0
-    order = np.argsort(-np.where(dead, 0, np.diag(hessian)), kind="stable")
-    upper, used = factor(h[np.ix_(order, order)], damping)
+    k = len(hessian)
+    order, upper, used = factored or Factored.of(hessian, damping)
     left = weight[:, order].astype(np.float64)
     codes = np.empty(weight.shape, np.int32)
     for start in range(0, k, PANEL):

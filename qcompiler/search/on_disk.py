@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from qcompiler import ir
 from qcompiler._version import __version__
+from qcompiler.analysis.moments import LARGEST
 from qcompiler.data import Sample
 from qcompiler.errors import UsageError
 from qcompiler.passes.condition.scale_inputs import Factors, ScaleInputs
@@ -32,6 +33,7 @@ from qcompiler.quant import Encoding, QuantPlan, Site, SitePlan
 from qcompiler.search.candidates import Candidate, Draft, Drafter
 from qcompiler.search.in_turn import Alone, InFloat, InTurn, Steps, Tell, Turn, turns
 from qcompiler.search.journal import Journal, content_key
+from qcompiler.search.memory import check, needed
 from qcompiler.search.shelf import Shelf
 from qcompiler.search.weights_in_blocks import BY_DATA, ROUNDING, SCALING
 from qcompiler.targets import TargetSpec
@@ -102,10 +104,13 @@ def candidate_on_disk(
 
     Raises:
         DataError: a value holds NaN or infinity, or the model cannot run on a sample.
+        UsageError: there is not enough memory.
     """
     planned = draft.model
     pipeline, plan = Pipeline(Trace(list(draft.trace.records)), instruments), draft.plan
     by_data = source is not None and method in BY_DATA
+    if by_data:
+        check(needed(planned, turns(planned, plan), LARGEST))
     if source is not None and by_data and method in SCALING:
         planned, known = planned.copy(), FactorsOnShelf(shelf.journal)
         with shelf.work() as folder:
