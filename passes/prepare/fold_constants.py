@@ -5,7 +5,8 @@ that ConstantOfShape, Expand or Tile cannot blow the model up. Sizes are known b
 inference over the constants. Rounds follow each other while results make further sizes known.
 
 Never folded: quantize and dequantize nodes, since a constant behind them is a weight in its quantized form; random
-operators; nodes with subgraphs; other domains; results that are not dense tensors of a type that NumPy has.
+operators; nodes with subgraphs; other domains; results that are not dense tensors of a type that NumPy has; a Reshape
+of what a node of another domain reads as it is: packed weights that are table and output layer would lie there twice.
 Source: ONNX operator standard; ONNX shape inference.
 """
 
@@ -107,6 +108,10 @@ class _Round:
 
     def _may_fold(self, node: ir.Node) -> bool:
         if is_random(node) or node.op in QUANTIZED or node.name in self.refused or any(True for _ in node.subgraphs()):
+            return False
+        if node.op == "Reshape" and any(
+            use.node is not None and use.node.domain for use in self.edit.uses(node.inputs[0])
+        ):
             return False
         # an Identity that carries a constant to an output is how a constant becomes an output
         return bool(node.inputs) and not (node.op == "Identity" and self.edit.is_output(node.outputs[0]))

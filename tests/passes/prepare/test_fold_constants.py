@@ -215,3 +215,18 @@ def test_a_thousand_nodes_take_no_time() -> None:
     assert time.perf_counter() - start < 4
     assert ops(after) == ["Add"] * 300 + ["Relu"]
     assert_same_numbers(before, after, rtol=1e-3)
+
+
+def test_packed_weights_that_two_nodes_share_stay_one() -> None:
+    """The builder of onnxruntime-genai writes tied embeddings so."""
+    text = """g (int64[n] ids, float[n, 32] x) => (float[n, 32] e, float[n, 8] y) <int64[2] flat = {8, 16}> {
+        table = Reshape(packed, flat)
+        e = com.microsoft.GatherBlockQuantized <bits = 4, block_size = 32, gather_axis = 0, quantize_axis = 1>
+            (table, ids, scales)
+        y = com.microsoft.MatMulNBits <bits = 4, block_size = 32, K = 32, N = 8> (x, packed, scales) }"""
+    packed = np.arange(128, dtype=np.uint8).reshape(8, 1, 16)
+    before = parse(text, {"packed": packed, "scales": np.ones((8, 1), np.float32)})
+    after, records = transform(before, FoldConstants())
+    assert ops(after) == ["Reshape", "GatherBlockQuantized", "MatMulNBits"] and not refusals(records)
+    ids = {"ids": np.array([1, 7]), "x": np.ones((2, 32), np.float32)}
+    assert_same_numbers(before, after, [ids], rtol=0, atol=0)
