@@ -114,7 +114,7 @@ def _agreed(inputs: Sequence[InputInfo], backend: Backend, recipe: Recipe, data:
     source = None if data is None else open_source(data, inputs, limit=recipe.samples)
     agreed = {} if source is None else agreed_sizes(source, inputs)
     for info in missing:
-        if info.name not in agreed:
+        if 0 in agreed.get(info.name, (0,)):
             raise _unknown(info, backend, source)
     return {info.name: _text(agreed[info.name]) for info in missing}
 
@@ -124,8 +124,8 @@ def _unknown(info: InputInfo, backend: Backend, source: Source | None) -> UsageE
     shown = "unknown" if info.shape is None else _text(info.shape)
     label = next((size for size in info.shape or () if isinstance(size, str)), None)
     hint = f"--shape {label}=1" if label else f"--shape {name}=..."
-    if source is not None:
-        first = _text(next(iter(source)).feed[name].shape)
+    if source is not None and 0 not in (shape := next(iter(source)).feed[name].shape):
+        first = _text(shape)
         hint = f"samples have several; --shape {name}={first} is that of the first"
     wanted = "fixed shapes only" if spec.shapes == "fixed" else "fixed or bounded shapes only"
     hint += ", or bounds min:default:max" if spec.shapes == "bounded" else ""
