@@ -1,7 +1,8 @@
 """What bits cost a language model: perplexity by method, bits and block, beside ONNX Runtime's own quantizer.
 
     python -m benchmarks.language_models MODEL CALIBRATION.npz EVALUATION.npz [--bits 4] [--block 32] [--format int]
-                                         [--methods rtn,gptq] [--peer] [--speed] [--symmetric] [--rotate]
+                                         [--average-bits 3] [--methods rtn,gptq] [--peer] [--speed] [--symmetric]
+                                         [--rotate]
     python -m benchmarks.language_models minilm_l6 ...       a model of the zoo, judged by its own metric
 
 Layers alone are quantized, tables stay float, so that both sides store the same; products are computed in float32
@@ -154,6 +155,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind, default=default)
     parser.add_argument("--methods", default="rtn,mse,hqq,awq,gptq,auto")
     parser.add_argument("--format", default="int")
+    parser.add_argument("--average-bits", type=float)
     parser.add_argument("--json", type=Path)
     for name in ("peer", "speed", "symmetric", "rotate"):
         parser.add_argument(f"--{name}", action="store_true")
@@ -163,6 +165,8 @@ def main() -> None:
         "format": given.format, "bits": given.bits, "block": given.block, "table_bits": 0, "symmetric": given.symmetric,
         "accuracy_level": given.level,
     }  # fmt: skip
+    if given.average_bits:
+        options |= {"bits": 0, "average_bits": given.average_bits}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if given.evaluation is not None:

@@ -95,6 +95,7 @@ def _compiled(
     from qcompiler.report.folder import check_free, clear, work_folder
     from qcompiler.search.attempts import Attempts
     from qcompiler.search.bench_shapes import bench_feeds
+    from qcompiler.search.bits import allot
     from qcompiler.search.candidates import Drafter
     from qcompiler.search.contest import Contract
     from qcompiler.search.device_times import times_of
@@ -103,7 +104,7 @@ def _compiled(
     from qcompiler.search.judge import judge
     from qcompiler.search.judge_again import judged_again, rewritten
     from qcompiler.search.mix import ROUNDS, Mixer
-    from qcompiler.search.objectives import OBJECTIVES
+    from qcompiler.search.objectives import objective_of
     from qcompiler.search.on_disk import UNCHECKED, stays_on_disk
     from qcompiler.search.tune import tune
 
@@ -113,7 +114,6 @@ def _compiled(
     if where is not None:
         check_free(where)
     latency = None if recipe.latency is None else times_of(Path(recipe.latency))
-
     tell("prepare", 0, None)
     dump = None if dump_passes is None else Path(dump_passes)
     original = ir.load(Path(model))
@@ -132,7 +132,6 @@ def _compiled(
     known = None if stats is None else Stats.load(Path(stats))
     if known is not None:
         known.check(fingerprint(frontend.prepared))
-
     given = dict(frontend.given)
     if recipe.ranges is not None:
         given = {**from_ranges(frontend.prepared, read_cache(Path(recipe.ranges))), **given}
@@ -168,10 +167,11 @@ def _compiled(
     if recipe.precision in backend.spec.needs_data and drafter.only_given and not drafter.given:
         raise UsageError(f"precision {recipe.precision!r} needs calibration data", where="--data")
     wished = backend.wished(recipe.precision, frontend.prepared, data=with_data)
+    evidence = allot(attempts, recipe.precision)
     quantized, floating = attempts.quantized(wished), drafter.floating(frontend.original)
     candidates = [*quantized, *floating]
     contract = Contract(recipe.max_drop, recipe.confidence, max(len(quantized), 1))
-    objective = OBJECTIVES.get(recipe.optimize)
+    objective = objective_of(recipe.optimize, for_size=recipe.precision in backend.spec.by_name)
     judging = partial(
         judge, frontend.original, evaluations=on_evaluation or streamed, config=config,
         insist=recipe.precision not in ("auto", "float"), floor=recipe.sqnr_floor, seconds=seconds, bench_feeds=feeds,
@@ -179,9 +179,9 @@ def _compiled(
         objective=objective, by_name=backend.spec.by_name, on_disk=on_disk,
     )  # fmt: skip
     tell("judge", 0, None)
-    verdicts, evidence = judging(candidates, contract=contract), None
+    verdicts = judging(candidates, contract=contract)
     means.keep_best(candidates[verdicts.choice.index].plan)
-    if on_evaluation is not None:
+    if on_evaluation is not None and not backend.spec.average_bits:
         mixer = Mixer(
             attempts, on_evaluation, contract, recipe.sqnr_floor, config, ROUNDS[recipe.preset], feeds[0],
             latency, objective, every=recipe.pareto, wished=wished,

@@ -272,7 +272,7 @@ def spec(os: int) -> TargetSpec:
         lacks=LOOPS,
         concat_ratio=math.inf,
         beside=MappingProxyType({precision: found[precision] for precision in ("w8a8", "w8")}),
-        relief=MappingProxyType(RELIEF),
+        relief=MappingProxyType({p: {name: found[name] for name in RELIEF[p]} for p in RELIEF.keys() & found.keys()}),
     )
 
 

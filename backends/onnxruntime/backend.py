@@ -25,7 +25,7 @@ from qcompiler.backends.onnxruntime.spread_bias import SpreadBias
 from qcompiler.backends.onnxruntime.spread_norm import SpreadNorm
 from qcompiler.backends.onnxruntime.variants import VARIANTS
 from qcompiler.backends.onnxruntime.weight_formats import checked
-from qcompiler.backends.onnxruntime.weight_rules import Blocks
+from qcompiler.backends.onnxruntime.weight_rules import BASE, Blocks, check_average
 from qcompiler.errors import UsageError
 from qcompiler.passes.lower.cache import KINDS, QuantizeCache, Stored, observed, store
 from qcompiler.passes.plan.eligible import KEPT
@@ -45,6 +45,7 @@ class OnnxRuntime:
         optimized: write ONNX Runtime's optimised graph beside the model, as a cache for this version and this CPU.
         bits, block, symmetric, table_bits, mixed_bits, format: how w4 stores weights, see `Blocks`; bits and block are
             what is usual for the format where they are 0.
+        average_bits: of a weight in the layers of w4, each of which gets bits of its own; 0 for `bits` everywhere.
         portable: w4 as DequantizeLinear in blocks, which is standard ONNX, in place of ONNX Runtime's own operators.
         accuracy_level: of MatMulNBits; 4 computes in int8, 0 in float32.
         kv_cache: how a cache of keys and values is stored, empty for float (see `cache`).
@@ -58,6 +59,7 @@ class OnnxRuntime:
     table_bits: int = 8
     mixed_bits: bool = False
     format: str = "int"
+    average_bits: float = 0.0
     portable: bool = False
     accuracy_level: int = 4
     kv_cache: str = ""
@@ -71,6 +73,8 @@ class OnnxRuntime:
             raise UsageError(said, where="--kv-cache", hint=f"known: {', '.join(KINDS)}")
         if self.portable and blocks.bits < 4:
             raise UsageError(f"no DequantizeLinear of ONNX Runtime reads {blocks.bits} bits", where="--portable")
+        if self.average_bits:
+            check_average(self.average_bits, self.bits, self.format, (BASE, *self._others))
         if self.optimized and self.host.modelled:
             said = f"the cache is made on the machine that uses it, and this one is not of the kind {self.variant!r}"
             raise UsageError(said, where="--optimized")
@@ -86,7 +90,18 @@ class OnnxRuntime:
         """The table of the variant, with weights in blocks as the options have them."""
         table, blocks = VARIANTS[self.variant].spec, self.blocks
         schemes = MappingProxyType({**table.schemes, "w4": blocks.rules})
-        return replace(table, schemes=schemes, observes=observed if self.kv_cache else table.observes)
+        others = {f"w{bits}": replace(blocks, bits=bits).rules for bits in self._others}
+        return replace(
+            table, schemes=schemes, observes=observed if self.kv_cache else table.observes,
+            relief=MappingProxyType({"w4": others} if others else {}), average_bits=self.average_bits,
+        )  # fmt: skip
+
+    @property
+    def _others(self) -> tuple[int, ...]:
+        """The bits that the search may give a layer of w4 besides; none where others are asked for."""
+        if self.format != "int" or self.blocks.bits != BASE:
+            return ()
+        return (8,) if self.portable else (2, 3, 8)
 
     @property
     def host(self) -> Host:

@@ -13,6 +13,7 @@ is float, or int8 in blocks (`nbits`). Any width will do: a short last block is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ from qcompiler.targets import Condition, Float, OpRule, Weight
 from qcompiler.targets.conditions import plain_gemm
 
 TABLE_BITS = (0, 2, 4, 8)
+BASE = 4
+"""Bits that the search starts from where it may give layers others."""
 SMALL_TABLE = 1 << 12
 """Numbers in a table up to which it stays float."""
 
@@ -89,6 +92,20 @@ class Blocks:
             name, ("Gather",), {0: Weight((self.spec(bits),))}, Float(), "ContribOperators.md, GatherBlockQuantized",
             conditions=(large_table, whole_bytes, *roles), computes=f"w{bits}",
         )  # fmt: skip
+
+
+def check_average(average: float, bits: int, form: str, known: Sequence[int]) -> None:
+    """Refuses an average that layers of the known bits do not have.
+
+    Raises:
+        UsageError: it is less than the fewest bits, or more than the most, or bits or format are given, too.
+    """
+    if bits or form != "int":
+        option = "--bits" if bits else "--format"
+        raise UsageError(f"{option} says what every layer has", where="--average-bits", hint="leave one of them out")
+    if not min(known) <= average <= max(known):
+        said = f"layers have {', '.join(map(str, sorted(known)))} bits, so they have no {average:g} on average"
+        raise UsageError(said, where="--average-bits")
 
 
 def needs_bits(node: ir.Node) -> str | None:

@@ -97,6 +97,9 @@ if TYPE_CHECKING:
     "--table-bits", type=int, metavar="N", help="onnxruntime, w4: bits of tables, 0 is float.  [default: 8]"
 )
 @options.of_target("--mixed-bits", is_flag=True, help="onnxruntime, w4: 8 bits where a layer's role needs them.")
+@options.of_target(
+    "--average-bits", type=float, metavar="B", help="onnxruntime, w4: bits of a weight on average, each layer its own."
+)
 @options.of_target("--portable", is_flag=True, help="onnxruntime, w4: standard DequantizeLinear, no own operators.")
 @options.of_target(
     "--accuracy-level", type=int, metavar="N", help="onnxruntime, w4: 4 computes in int8, 0 in float32.  [default: 4]"

@@ -108,8 +108,11 @@ class Attempts:
         return made
 
     def plain(self, drafter: Drafter, draft: Draft) -> Candidate:
-        """A draft with its numbers, nothing tried: the ranges found best so far, and algorithms that are sure."""
-        draft = with_codes(draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments)
+        """A draft with its numbers, nothing tried: the ranges found best so far, and algorithms that are sure.
+
+        Its groups are to be looked at one by one, so weights in blocks know nothing of each other.
+        """
+        draft = self._coded(drafter, draft, apart=True)
         self._observe(drafter.statistics(draft))
         using = replace(drafter, algorithms=drafter.algorithms.sure)
         return using.candidate(draft, self.stats, self._method or self.method, self.methods)
@@ -120,7 +123,7 @@ class Attempts:
             return candidate_on_disk(
                 drafter, draft, self.weight_method, self.source, self.shelf, self.tell, drafter.instruments
             )
-        draft = with_codes(draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments)
+        draft = self._coded(drafter, draft)
         wanted = draft.wanted
         self._observe(drafter.statistics(draft))
         late = self.means.deadline.passed
@@ -142,6 +145,11 @@ class Attempts:
         self._improver = self._improver or Improver(self.evaluations.original, self.source, self.config, self.means)
         return self._improver.improved(drafter, draft, made, self.stats, self.methods)
 
+    def _coded(self, drafter: Drafter, draft: Draft, *, apart: bool = False) -> Draft:
+        return with_codes(
+            draft, self.source, self.weight_method, self.memory, self.tell, drafter.instruments, apart=apart
+        )
+
     def _placed(self, base: Candidate) -> list[Candidate]:
         """The same with nodes back in float that do not pay, where the profile finds any."""
         by_name = ("w8", *self.drafter.backend.spec.by_name)
@@ -153,8 +161,7 @@ class Attempts:
             drafter = replace(self.drafter, placed=placed)
             draft = drafter.draft(base.precision)
             if draft.quantizes and (self.source is not None or self._known(draft.wanted)):
-                made = self._numbered(drafter, draft, base.method)
-                found.append(replace(made, placed=placed))
+                found.append(self._numbered(drafter, draft, base.method))
         return found
 
     def yielded(self, shipped: Candidate, made: Conformance) -> Candidate | None:
@@ -181,7 +188,7 @@ class Attempts:
         self.notes.append(
             f"back to float, since the backend computes otherwise than planned: {', '.join(sorted(back))}"
         )
-        return replace(again, placed=placed, methods=shipped.methods)
+        return replace(again, methods=shipped.methods)
 
     def profiled(self, base: Candidate, together: Mapping[str, Sequence[str]] | None = None) -> Costs:
         """What a candidate's groups cost on this machine, measured once for each; `feeds` must not be empty."""

@@ -267,7 +267,7 @@ class Drafter:
         pipeline.graph(model, [*floats, Materialise(plan), *legal, EliminateDead()])
         simulated = self.backend.simulate(model)
         return Candidate(
-            draft.precision, method, draft.model, model, plan, pipeline.trace, simulated=simulated,
+            draft.precision, method, draft.model, model, plan, pipeline.trace, self.placed, simulated,
             algorithms=self.algorithms, rows=self.rows,
         )  # fmt: skip
 

@@ -51,8 +51,12 @@ def faster(judged: Judged, bar: float) -> bool:
     return judged.for_size or judged.speedup is None or judged.speedup >= bar + judged.noise
 
 
-def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choice:
-    """The candidate to ship; the last ones are float models, which are never broken, the very last one as given."""
+def choose(candidates: Sequence[Judged], promise: Promise, floor: float, *, sizes: bool = False) -> Choice:
+    """The candidate to ship; the last ones are float models, which are never broken, the very last one as given.
+
+    With `sizes` what stands for a speed is how much smaller a candidate is: of what may be shipped the smallest is.
+    """
+    word = "small" if sizes else "fast"
     reasons: dict[int, str] = {}
     open_: list[int] = []
     aside: list[int] = []
@@ -64,7 +68,7 @@ def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choi
             reasons[index] = f"broken: {reason}"
         elif judged.precision != "float" and not faster(judged, bar):
             figures = f"{judged.speedup:.2f} times, float {bar:.2f}, noise {judged.noise:.2f}"
-            reasons[index] = f"no faster than float ({figures})"
+            reasons[index] = f"no {word}er than float ({figures})"
         elif (reason := set_aside(judged, promise)) is not None:
             reasons[index] = reason
             aside.append(index)
@@ -84,7 +88,7 @@ def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choi
         fastest = candidates[max(quantized, key=lambda i: candidates[i].speedup or 0.0)]
         top, ratio = fastest.speedup or 0.0, fastest.worst_sqnr_db
         clean = ratio is None or ratio >= CLEAN
-        margin = NEARLY_EQUAL if clean else WORTH_ACCURACY
+        margin = 1.0 if sizes else NEARLY_EQUAL if clean else WORTH_ACCURACY
         near = [i for i in quantized if (candidates[i].speedup or 0.0) * margin >= top]
         near = [i for i in near if i in holding] or near
         if not top:
@@ -107,13 +111,15 @@ def choose(candidates: Sequence[Judged], promise: Promise, floor: float) -> Choi
             alone = judged.precision == "float" and len(floats) < len(candidates)
             first = judged.precision == "float" or (judged.speedup or 0.0) == top
             nearest = "the first" if clean else "the nearest to float"
-            reasons[index] = f"shipped: {nearest} of those nearly as fast as the fastest{speed}"
+            reasons[index] = f"shipped: {nearest} of those nearly as {word} as the {word}est{speed}"
             if top == 0.0 and not alone and judged.precision != "float":
                 reasons[index] = "shipped: the first that is not broken; nothing was timed"
             elif alone or first:
-                reasons[index] = "shipped: no quantized candidate is left" if alone else f"shipped: the fastest{speed}"
+                reasons[index] = (
+                    "shipped: no quantized candidate is left" if alone else f"shipped: the {word}est{speed}"
+                )
         else:
-            reasons[index] = f"not faster than the shipped one{speed}" if top else "after the shipped one in order"
+            reasons[index] = f"not {word}er than the shipped one{speed}" if top else "after the shipped one in order"
             if promise.stated and holding and judged.precision != "float" and index not in holding:
                 reasons[index] = f"undecided, and the shipped one holds{speed}"
     broken = tuple(i for i in range(len(candidates)) if reasons[i].startswith("broken"))

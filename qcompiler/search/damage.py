@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qcompiler.analysis import Evaluation, Record, measure_for
+from qcompiler.analysis.ask import token_output
 from qcompiler.analysis.evaluate import figures
 from qcompiler.analysis.measures import Measure
 from qcompiler.analysis.metrics import Array, class_output
@@ -23,11 +24,22 @@ class Damage:
 
     Attributes:
         outputs: signal and noise of each float output.
-        divergence: mean KL divergence of the class scores from those of float, in nats; None without class scores.
+        divergence: mean KL divergence of the scores of classes or of next tokens from those of float, in nats; None
+            without such.
+        tokens: the scores are of tokens.
     """
 
     outputs: Mapping[str, SqnrMeter]
     divergence: float | None = None
+    tokens: bool = False
+
+    @property
+    def harm(self) -> float:
+        """What a search adds up: the divergence of tokens, which perplexity is made of; of other models the noise.
+
+        A language model may have more outputs, a cache of keys and values for one, whose noise does no harm by itself.
+        """
+        return self.divergence if self.tokens and self.divergence is not None else self.total
 
     @property
     def total(self) -> float:
@@ -57,6 +69,7 @@ class Tally:
     local: SqnrMeter = field(default_factory=SqnrMeter)
     nats: float = 0.0
     rows: int = 0
+    tokens: bool = False
     records: list[Record] = field(default_factory=list)
 
     def add(self, found: dict[str, Array], kept: Kept, own: frozenset[str], asked: Asked) -> None:
@@ -74,12 +87,13 @@ class Tally:
             else:
                 self.outputs[name] = self.outputs.get(name, SqnrMeter()).update(wanted[name], array)
             if name == scores:
+                self.tokens = asked.tokens
                 nats, rows = divergence(wanted[name], array)
                 self.nats, self.rows = self.nats + nats, self.rows + rows
 
     def damage(self) -> Damage:
         """At the outputs."""
-        return Damage(dict(self.outputs), self.nats / self.rows if self.rows else None)
+        return Damage(dict(self.outputs), self.nats / self.rows if self.rows else None, self.tokens)
 
     def loss(self, asked: Asked) -> float | None:
         """Of the metric; None where it was not asked for."""
@@ -91,16 +105,19 @@ class Tally:
 
 @dataclass(eq=False)
 class Asked:
-    """What the float model's first outputs say: which output holds class scores, and what the metric is."""
+    """What the float model's first outputs say: which output holds scores, of tokens or not, and what the metric is."""
 
     metric: str | None = None
     wanted: bool = False
     scores: str | None = None
+    tokens: bool = False
     measure: Measure | None = None
 
     def see(self, outputs: dict[str, Array], sample: Sample) -> None:
         """Takes note of the float model's outputs for a sample."""
-        self.scores = self.scores or class_output(outputs)
+        if self.scores is None:
+            self.scores = class_output(outputs) or token_output(outputs, sample)
+            self.tokens = self.scores is not None and class_output(outputs) is None
         if self.wanted and self.measure is None:
             self.measure = measure_for(self.metric, outputs, sample)
 

@@ -105,7 +105,7 @@ class Dial:
 
     def choices(self) -> dict[str, dict[str, Option]]:
         """What the solver chooses from; cost in microseconds."""
-        harm = {(p, one.group.name): one.alone.total for p, found in self.found.items() for one in found}
+        harm = {(p, one.group.name): one.alone.harm for p, found in self.found.items() for one in found}
         finite = [value for value in harm.values() if math.isfinite(value)]
         ruined = 1e6 * max([1.0, *finite])
         choices: dict[str, dict[str, Option]] = {}
@@ -153,7 +153,7 @@ def explore(
     *,
     rounds: int,
     expired: Callable[[], bool] = lambda: False,
-    known: Sequence[Chosen] = (),
+    known: Mapping[Proposal, bool] | None = None,
 ) -> list[Proposal]:
     """Turns the dial.
 
@@ -162,7 +162,7 @@ def explore(
         keeps: makes and evaluates the candidate of a proposal; whether it keeps the contract, None if there is none.
         rounds: evaluations at most.
         expired: whether the time is up.
-        known: what was evaluated before and does not keep the contract.
+        known: what was evaluated before, and whether it keeps the contract: the dial starts from its damage.
 
     Returns:
         The proposals that were evaluated, in order.
@@ -171,11 +171,14 @@ def explore(
     free = any(len(options) > 1 for options in dial.choices().values())
     if first is None or first.damage <= 0 or not free:
         return []
-    tried: dict[Chosen, bool | None] = dict.fromkeys(known, False)
+    known = known or {}
+    tried: dict[Chosen, bool | None] = {proposal.chosen: kept for proposal, kept in known.items()}
     tried[tuple((name, FLOAT) for name in dial.groups)] = True
     done: list[Proposal] = []
-    low, high = 0.0, first.damage
-    budget = high
+    low = max((proposal.damage for proposal, kept in known.items() if kept), default=0.0)
+    high = min((proposal.damage for proposal, kept in known.items() if not kept), default=first.damage)
+    high = min(high, first.damage)
+    budget = math.sqrt(low * high) if low else high
     while len(done) < rounds and not expired():
         proposal = dial.at(budget)
         if proposal is None:  # a target without float: somewhere above is the least harm that can be done

@@ -104,7 +104,7 @@ def aligned(every: Iterable[Sequence[Group]]) -> dict[str, tuple[str, ...]]:
 
 
 def _absorbed(node: ir.Node, plan: QuantPlan, related: object) -> list[str]:
-    """The activation behind a node that computes it inside: a quantized reader of a result that nothing stores."""
+    """The activation behind a node that computes it inside: a quantized reader of which nothing else is stored."""
     found = []
     for tensor in node.outputs:
         if Site(tensor.name) in plan.sites:
@@ -113,7 +113,7 @@ def _absorbed(node: ir.Node, plan: QuantPlan, related: object) -> list[str]:
             reader.name
             for reader in tensor.outputs
             if ("planned", reader.name) in related  # type: ignore[operator]
-            and not any(Site(tensor.name, reader.name, port) in plan.sites for port in range(len(reader.inputs)))
+            and not any(Site(read.name, reader.name, port) in plan.sites for port, read in enumerate(reader.inputs))
         ]
     return found
 

@@ -183,7 +183,7 @@ def judge(
         whole = max([1.0, *(w for w, one in zip(weights, candidates, strict=True) if one.precision == "float")])
         sizes = [weight or whole for weight in weights]
         figures = [replace(one, speedup=whole / size, noise=0.0) for one, size in zip(figures, sizes, strict=True)]
-    choice = choose(figures, promise, floor)
+    choice = choose(figures, promise, floor, sizes=objective is not None)
     return Verdicts(tuple(outcomes), timings.get("given"), choice, promise)
 
 

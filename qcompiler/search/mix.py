@@ -34,7 +34,7 @@ from qcompiler.search.evaluations import Evaluations
 from qcompiler.search.explore import Dial, Proposal, explore, placements
 from qcompiler.search.judge import Verdicts, judged_of, longest
 from qcompiler.search.objectives import Objective
-from qcompiler.search.options import MIXED, bases_of, drafted_in, own_choice, presumed, tables_of
+from qcompiler.search.options import MIXED, bases_of, drafted_in, narrower, own_choice, presumed, tables_of
 from qcompiler.search.promise import Judged, Promise, breakage, set_aside, verdict
 from qcompiler.search.ranking import Ranked, ranked_each
 from qcompiler.search.served import Served
@@ -124,8 +124,8 @@ class Mixer:
         strict = replace(self.contract, tries=tries)
         proof = verdicts.promise.stated and provable_in(verdicts, strict)
         index, asked = worth(candidates, verdicts, proof=proof), None
-        if index is None and tuple(self.wished) == (MIXED,):
-            index = asked = next((i for i, candidate in enumerate(candidates) if candidate.precision == MIXED), None)
+        if index is None and self._may_gain():
+            index = asked = next((i for i, c in enumerate(candidates) if c.precision == self.wished[0]), None)
         if index is None or not self.rounds or self.attempts.means.deadline.passed:
             return [], None
         base, tell = whole(candidates, candidates[index]), self.attempts.tell
@@ -142,6 +142,7 @@ class Mixer:
             list(itertools.islice(source, SAMPLES)), asking, lambda done, total: tell("sensitivity", done, total),
         )  # fmt: skip
         dial, made = replace(blank, found=found), list[tuple[Proposal, bool, Candidate]]()
+        own = dial.proposal(dict(own.chosen), math.inf)
 
         def keeps(proposal: Proposal) -> bool | None:
             tell("search", len(self._steps), self.rounds)
@@ -163,7 +164,7 @@ class Mixer:
             keeps,
             rounds=self.rounds,
             expired=lambda: deadline.passed,
-            known=() if asked is not None else (own.chosen,),
+            known={own: asked is not None},
         )
         why = verdicts.choice.reasons[index]
         samples = min(SAMPLES, getattr(source, "count", None) or SAMPLES)
@@ -176,9 +177,19 @@ class Mixer:
     def ordered(
         self, quantized: Sequence[Candidate], more: Sequence[Candidate], floating: Sequence[Candidate]
     ) -> list[Candidate]:
-        """All candidates; what was found for `mixed` by name goes first, as it is cheaper and may not be timed."""
-        found = [more, quantized] if tuple(self.wished) == (MIXED,) else [quantized, more]
+        """All candidates; what was found by name for less cost goes first, as it may not be timed."""
+        first = len(self.wished) == 1 and self.wished[0] in (MIXED, *self.attempts.drafter.backend.spec.by_name)
+        found = [more, quantized] if first else [quantized, more]
         return [candidate for some in (*found, floating) for candidate in some]
+
+    def _may_gain(self) -> bool:
+        """Whether what holds is taken apart, too: a mixture, or what is for size and might do with fewer bits."""
+        if len(self.wished) != 1:
+            return False
+        wish, spec = self.wished[0], self.attempts.drafter.backend.spec
+        return wish == MIXED or (
+            self.contract.limit.promised and wish in spec.by_name and narrower(self.attempts, wish)
+        )
 
     def _finalists(self, made: Sequence[tuple[Proposal, bool, Candidate]]) -> list[Candidate]:
         """What is worth being timed: of those that keep the contract the cheapest by prediction, cheapest first."""
@@ -201,13 +212,12 @@ class Mixer:
     def _candidate(self, base: Candidate, dial: Dial, proposal: Proposal) -> Candidate | None:
         """The candidate of a proposal, made anew from the prepared graph; None where nothing is left quantized."""
         drafter = self.attempts.drafter
-        placed = placements(dial, proposal)
-        drafter = replace(drafter, placed={**placed, **drafter.placed})
+        drafter = replace(drafter, placed={**placements(dial, proposal), **drafter.placed})
         several = len(dial.tables) > 1
         draft = drafter.draft(drafted_in(base, self.wished, drafter.backend.spec) if several else base.precision)
         if not draft.quantizes:
             return None
-        return replace(self.attempts.numbered(drafter, draft), placed=placed)
+        return self.attempts.numbered(drafter, draft)
 
     def _judged(self, candidate: Candidate, contract: Contract) -> Judged:
         running = {"it": Served.of(candidate.runs, self.config)}
@@ -238,9 +248,10 @@ def provable_in(verdicts: Verdicts, contract: Contract) -> bool:
 def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = False) -> int | None:
     """The fastest candidate that is worth being taken apart; None where none is.
 
-    It is broken or set aside or, where proof is wished, not proven to keep the contract, and faster than what would be
-    shipped, or than float where that would be, or where what would be shipped is not proven. One that would be shipped
-    only because its precision was asked for by name is the one, but where that is for size, which exceptions take back.
+    It is broken or set aside or, where proof is wished, not proven to keep the contract, and for size, or faster than
+    what would be shipped, or than float where that would be, or where what would be shipped is not proven. One that
+    would be shipped only because its precision was asked for by name is the one, but where that is for size, which
+    exceptions take back.
     """
     shipped = verdicts.outcomes[verdicts.choice.index].judged
     if verdicts.choice.reasons[verdicts.choice.index] == INSISTED and not shipped.for_size:
@@ -261,7 +272,7 @@ def worth(candidates: Sequence[Candidate], verdicts: Verdicts, *, proof: bool = 
         if candidate.precision != "float"
         and outcome.result is not None
         and fails(i)
-        and (outcome.judged.speedup is None or outcome.judged.speedup > bar)
+        and (outcome.judged.for_size or outcome.judged.speedup is None or outcome.judged.speedup > bar)
     ]
     return max(open_, key=lambda i: (verdicts.outcomes[i].judged.speedup or 0.0, -i), default=None)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from qcompiler import ir
 from qcompiler.analysis.macs import count_macs
-from qcompiler.quant import QuantPlan, Site
+from qcompiler.quant import PerBlock, QuantPlan, Site
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.costs import Cost, Costs
 from qcompiler.search.groups import Group
@@ -104,6 +104,9 @@ def stored_bits(candidate: Candidate, node: ir.Node) -> int:
             site = candidate.plan.sites.get(Site(tensor.name, node.name, port))
             choice = None if site is None else site.choice
             bits += math.prod(tensor.shape) * (FLOAT_BITS if choice is None else choice.qtype.bits)
+            if site is not None and site.encoding is not None and isinstance(site.encoding.spec.granularity, PerBlock):
+                zero = 0 if site.encoding.spec.symmetric else site.encoding.spec.qtype.bits
+                bits += site.encoding.scale.size * (FLOAT_BITS + zero)
     return bits
 
 
@@ -121,3 +124,8 @@ OBJECTIVES: Mapping[str, Objective] = {
     "size": Objective(lambda candidate: candidate.model.weights_bytes(), sized),
     "bits": Objective(lambda candidate: sum(bit_operations(candidate.planned, candidate.plan).values()), operated),
 }
+
+
+def objective_of(optimize: str, *, for_size: bool) -> Objective | None:
+    """What was asked for, None for time; size where nothing else was, and the precision is for size."""
+    return OBJECTIVES.get("size" if for_size and optimize == "latency" else optimize)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from qcompiler import ir
 from qcompiler.quant import NodePlan, Precision, QuantPlan, Site
 from qcompiler.search.attempts import Attempts
-from qcompiler.search.candidates import Candidate
+from qcompiler.search.candidates import Candidate, Drafter
 from qcompiler.search.costs import Costs
 from qcompiler.search.explore import Dial, Proposal
 from qcompiler.search.groups import aligned
@@ -34,12 +34,29 @@ def bases_of(attempts: Attempts, base: Candidate, wished: Sequence[Precision]) -
         if precision == base.precision and spec.schemes.get(precision) == spec.beside[precision]:
             found[precision] = base
             continue
-        put = NodePlan(precision, "placement", "")
-        using = replace(drafter, placed={**{node.name: put for node in drafter.prepared.nodes}, **drafter.placed})
+        using = drafter_in(drafter, precision)
         draft = using.draft(whole)
         if draft.quantizes:
             found[precision] = attempts.plain(using, draft)
     return found if len(found) > 1 else {base.precision: base}
+
+
+def drafter_in(drafter: Drafter, option: Precision) -> Drafter:
+    """The drafter with every node in one of several precisions, but for those that it puts elsewhere."""
+    put = NodePlan(option, "placement", "")
+    return replace(drafter, placed={**{node.name: put for node in drafter.prepared.nodes}, **drafter.placed})
+
+
+def narrower(attempts: Attempts, precision: Precision) -> bool:
+    """Whether its relief stores any value in fewer bits than a precision itself does."""
+
+    def bits(option: Precision) -> dict[Site, int]:
+        plan = drafter_in(attempts.drafter, option).draft(precision).plan
+        return {site: decision.choice.qtype.bits for site, decision in plan.quantized() if decision.choice}
+
+    own = bits(precision)
+    others = map(bits, attempts.drafter.backend.spec.relief.get(precision, ()))
+    return any(less < own.get(site, less) for other in others for site, less in other.items())
 
 
 def drafted_in(base: Candidate, wished: Sequence[Precision], spec: TargetSpec) -> Precision:

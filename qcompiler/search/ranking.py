@@ -102,7 +102,7 @@ def ranked(found: Sequence[Sensitivity], costs: Costs | None, measure: str = "sq
 
 
 def ranked_each(
-    found: Mapping[Precision, Sequence[Sensitivity]], tables: Mapping[Precision, Costs]
+    found: Mapping[Precision, Sequence[Sensitivity]], tables: Mapping[Precision, Costs | None]
 ) -> tuple[Ranked, ...]:
     """A line for each group in each precision that it may have, most harmful first."""
     lines = [

@@ -29,10 +29,11 @@ from qcompiler.analysis.tap import no_samples
 from qcompiler.data import Sample
 from qcompiler.errors import PassError
 from qcompiler.passes.lower.materialise import Materialise
+from qcompiler.passes.plan.encode_blocks import block_values, blocked
 from qcompiler.passes.plan.restrict import restricted
 from qcompiler.passes.prepare.eliminate_dead import EliminateDead
 from qcompiler.pipeline import Pipeline
-from qcompiler.quant import Site
+from qcompiler.quant import QuantPlan, Site
 from qcompiler.search.candidates import Candidate
 from qcompiler.search.damage import Asked, Damage, Kept, Tally
 from qcompiler.search.groups import Group
@@ -192,7 +193,7 @@ class _Direction:
             part, inputs = planned.copy(), tuple(tensor.name for tensor in planned.inputs)
         plan = restricted(part, plan, keep if self.quantized else set(group.planned))
         outputs = {tensor.name for tensor in planned.outputs}
-        Pipeline().graph(part, [Materialise(plan), EliminateDead()])
+        Pipeline().graph(part, [Materialise(settled(part, plan)), EliminateDead()])
         shown = frozenset(tensor.name for tensor in part.outputs) - outputs
         return _Part(self.simulate(part), inputs, shown)
 
@@ -238,6 +239,22 @@ class _Prefix:
         if not kept:
             raise no_samples(source)
         yield kept
+
+
+def settled(model: ir.Model, plan: QuantPlan) -> QuantPlan:
+    """Gives weights in blocks the values that their codes stand for, which runs in any bits; the rest of the plan."""
+    edit, nodes, sites = (
+        ir.Editor(model, model.graph),
+        {node.name: node for node in model.nodes},
+        dict.fromkeys(blocked(plan)),
+    )
+    for site in sites:
+        encoding, old = plan.sites[site].encoding, nodes[site.consumer].inputs[site.port]
+        assert encoding is not None
+        values = block_values(encoding).astype(old.dtype)
+        edit.set_input(nodes[site.consumer], site.port, edit.constant(f"{old.name}_rounded", values))
+    edit.drop_unused_constants()
+    return QuantPlan({site: what for site, what in plan.sites.items() if site not in sites}, plan.nodes)
 
 
 def _stored(candidate: Candidate) -> dict[str, str]:

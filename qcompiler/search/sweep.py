@@ -153,7 +153,7 @@ def _about(
     names = [name for groups in unit for group in groups for name in ("", group.name, *group.planned)]
     metric = (asking.metric, text_of(asking.metric)) if asking.loss else ()
     version = (__version__, onnxruntime.__version__, *cpu_flags())
-    about = ["sensitivity", *version, digest(samples), asking.without, asking.loss, *metric]
+    about = ["sensitivity 2", *version, digest(samples), asking.without, asking.loss, *metric]
     return [*about, *(subject.digest for subject in subjects), *names]
 
 
@@ -163,6 +163,7 @@ def _plain(one: Sensitivity) -> dict[str, Any]:
         side: None if damage is None else {
             "outputs": {name: [meter.signal, meter.noise, meter.count] for name, meter in damage.outputs.items()},
             "divergence": damage.divergence,
+            "tokens": damage.tokens,
         }
         for side, damage in sides.items()
     }  # fmt: skip
@@ -178,7 +179,9 @@ def _parsed(entry: Any, unit: Sequence[Sequence[Group]]) -> list[list[Sensitivit
 
 def _own(group: Group, entry: Mapping[str, Any]) -> Sensitivity:
     alone, without = (
-        None if side is None else Damage({n: SqnrMeter(*m) for n, m in side["outputs"].items()}, side["divergence"])
+        None
+        if side is None
+        else Damage({n: SqnrMeter(*m) for n, m in side["outputs"].items()}, side["divergence"], side["tokens"])
         for side in (entry["alone"], entry["without"])
     )
     assert alone is not None

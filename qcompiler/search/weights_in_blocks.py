@@ -44,6 +44,8 @@ def with_codes(
     memory: int,
     tell: Callable[[str, int, int | None], None],
     instruments: tuple[Instrument, ...] = (),
+    *,
+    apart: bool = False,
 ) -> Draft:
     """The draft with encodings for its weights in blocks and palettes; itself where it has none.
 
@@ -54,6 +56,7 @@ def with_codes(
         memory: bytes that observed values may take.
         tell: told the stage, how much is done, and how much there is.
         instruments: called after each pass.
+        apart: each weight as if it were the only one that is rounded: no inputs are rescaled, nothing is made up for.
 
     Raises:
         DataError: an input holds NaN or infinity.
@@ -65,12 +68,14 @@ def with_codes(
     by_data = source is not None and method in BY_DATA
     step: PlanPass = EncodeBlocks("mse" if method == "awq" else method)
     if source is not None and by_data and blocked(plan):
-        if method in SCALING:
+        if method in SCALING and not apart:
             with TemporaryDirectory(prefix="qcompiler-") as folder:
                 scaling = ScaleInputs(plan, InFloat(draft.model, plan, source, Path(folder), tell))
                 if pipeline.graph(model, [scaling]):
-                    plan = pipeline.plan(model, QuantPlan(), [draft.annotate])
-        step = EncodeInTurn(source, ROUNDING.get(method, "auto"), tell)
+                    again = pipeline.plan(model, QuantPlan(), [draft.annotate])
+                    plan = replace(again, nodes={**again.nodes, **plan.nodes})
+        rounding = ROUNDING.get(method, "auto")
+        step = EncodeInTurn(source, "gptq" if apart and rounding == "auto" else rounding, tell)
     tell("round weights", 0, None)
     moments: dict[str, npt.NDArray[np.float64]] = {}
     if source is not None and by_data:

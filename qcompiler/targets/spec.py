@@ -161,8 +161,10 @@ class TargetSpec:
             the search chooses one of them, or float, for every group of nodes. Empty where there is no choice. A node
             that the first table itself gives another of them stays there: somebody wished it so.
         float_beside: it also computes float, so that groups may be left so.
-        relief: for a precision asked for by name, the wider ones that groups which it harms may have, with the rules
-            of `beside` or their own.
+        relief: for a precision asked for by name, the others that the search may give groups, wider for those that it
+            harms, or narrower, each with its rules there.
+        average_bits: of weights over the layers of a precision with relief, that the search is to keep within; 0 for
+            none.
     """
 
     name: str
@@ -188,7 +190,8 @@ class TargetSpec:
     several_shapes: bool = False
     beside: Mapping[Precision, tuple[OpRule, ...]] = field(default_factory=dict)
     float_beside: bool = True
-    relief: Mapping[Precision, tuple[Precision, ...]] = field(default_factory=dict)
+    relief: Mapping[Precision, Mapping[Precision, tuple[OpRule, ...]]] = field(default_factory=dict)
+    average_bits: float = 0.0
 
     @property
     def sharing(self) -> frozenset[str]:
@@ -205,7 +208,8 @@ class TargetSpec:
         """The rules of a precision, or of another one that a node was assigned."""
         if assigned is None or assigned == precision:
             return self.schemes[precision]
-        return self.beside[assigned] if assigned in self.beside else self.schemes[assigned]
+        tables = (self.relief.get(precision, {}), self.beside, self.schemes)
+        return next(table[assigned] for table in tables if assigned in table)
 
     def variant(self, name: str) -> str:
         """The variant of that name, the default where it is empty.

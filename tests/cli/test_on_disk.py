@@ -46,6 +46,7 @@ def logits(path: Path) -> np.ndarray:
         (Sizes(2, 128, 352, 512, 64, tied=True), ("--table-bits", "4")),
         (Sizes(2, 128, 352, 512, 64, half=False), ("--symmetric", "--block", "128")),
         (SMALL, ("--portable", "--table-bits", "0")),
+        (SMALL, ("--average-bits", "4.5")),
         (Sizes(1, 128, 160, 512, 64, experts=4), ()),
         (Sizes(1, 128, 160, 512, 64), ("--bits", "3")),
         (Sizes(1, 128, 160, 512, 64), ("--format", "mxfp4")),
