@@ -188,7 +188,10 @@ def takes_half(op: str, domain: str, opset: int, port: int, result: bool, kind: 
         return (op, port, result) in OWN
     if domain or op in NAMED:
         return False
-    schema = defs.get_schema(op, opset)
+    try:
+        schema = defs.get_schema(op, opset)
+    except defs.SchemaError:  # an operator of ONNX Runtime in the standard's domain
+        return False
     formal = schema.outputs if result else schema.inputs
     if not formal:
         return False

@@ -103,6 +103,19 @@ def test_a_scale_that_is_no_normal_float16() -> None:
         assert types(after)["DequantizeLinear1"] == wanted and types(after)["Relu2"] == F16
 
 
+def test_an_operator_of_onnx_runtime_in_the_domain_of_onnx_stays_in_float32() -> None:
+    """The builder of onnxruntime-genai writes norms so; the standard does not know them."""
+    before = parsed(
+        "g (float[2, 4] x) => (float[2, 4] y) <float[2, 4] n> { a = Relu(x) n = SimplifiedLayerNormalization(a, s) y = Tanh(n) }",
+        s=np.ones(4, np.float32),
+    )  # fmt: skip
+    after, pipeline = before.copy(), Pipeline()
+    pipeline.graph(after, [ToHalf(bf16=False)])
+    assert types(after) == {"Relu0": F16, "SimplifiedLayerNormalization1": F32, "Tanh2": F16}
+    feed = {"x": np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)}
+    np.testing.assert_allclose(run(before, feed)[0], run(after, feed)[0], atol=2e-3)
+
+
 def test_ports_that_onnx_wants_in_float32() -> None:
     before = parsed(
         'g (float[1, 2, 4, 4] x) => (float[1, 2, 8, 8] y) { y = Resize<mode = "nearest">(x, , s) }',
