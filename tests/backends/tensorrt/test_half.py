@@ -106,7 +106,8 @@ def test_a_scale_that_is_no_normal_float16() -> None:
 def test_an_operator_of_onnx_runtime_in_the_domain_of_onnx_stays_in_float32() -> None:
     """The builder of onnxruntime-genai writes norms so; the standard does not know them."""
     before = parsed(
-        "g (float[2, 4] x) => (float[2, 4] y) <float[2, 4] n> { a = Relu(x) n = SimplifiedLayerNormalization(a, s) y = Tanh(n) }",
+        "g (float[2, 4] x) => (float[2, 4] y) <float[2, 4] n> "
+        "{ a = Relu(x) n = SimplifiedLayerNormalization(a, s) y = Tanh(n) }",
         s=np.ones(4, np.float32),
     )  # fmt: skip
     after, pipeline = before.copy(), Pipeline()
