@@ -16,7 +16,7 @@ from qcompiler.passes.prepare.infer_shapes import InferShapes
 from qcompiler.passes.prepare.name_everything import NameEverything
 from qcompiler.pipeline import Pipeline
 from qcompiler.quant import PerBlock, QSpec, QuantPlan, Site, SitePlan
-from qcompiler.quant.qtype import UINT4
+from qcompiler.quant.qtype import UINT4, UINT8, QType
 from tests.graphs import run
 
 SPEC = QSpec(UINT4, PerBlock(0, 16))
@@ -33,7 +33,7 @@ def built(body: str) -> ir.Model:
         "bias": LOUD / 5, "u": RNG.standard_normal((32, 32)) * LOUD,
     }  # fmt: skip
     used = {name for node in proto.graph.node for name in node.input}
-    forms = {"rows": [-1, 32], "pairs": [-1, 2, 16]}
+    forms = {"rows": [-1, 32], "pairs": [-1, 2, 16], "first": [0]}
     proto.graph.initializer.extend(numpy_helper.from_array(np.array(v), k) for k, v in forms.items() if k in used)
     proto.graph.initializer.extend(
         numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items() if name in used
@@ -110,3 +110,21 @@ def test_moments_of_infinity_are_refused() -> None:
     model = built("m = Mul(x, gamma) y = MatMul(m, w)")
     with pytest.raises(DataError, match="NaN or infinity"):
         collect_moments(model, [Sample({"x": np.full((2, 32), np.inf, np.float32)}, None, "bad")], {"m": 32})
+
+
+@pytest.mark.parametrize("table", [UINT4, UINT8])
+def test_a_weight_that_is_a_table_too_stays_one(table: QType) -> None:
+    """Scaled for its layer, it would have to be stored a second time; in another form it is, in any case."""
+    model = built("t = Gather(v, first) a = Add(x, t) n = Mul(a, gamma) z = Gemm<transB = 1>(n, v) y = MatMul(z, w)")
+    read = {"Gather": QSpec(table, PerBlock(1, 16)), "Gemm": QSpec(UINT4, PerBlock(1, 16))}
+    sites = {
+        Site("v", node.name, int(node.op == "Gemm")): SitePlan((read[node.op],), read[node.op], "block")
+        for node in model.nodes
+        if node.op in read
+    }
+    pipeline, moments = Pipeline(), collect_moments(model, samples(), {"n": 32})
+    changes = pipeline.graph(model, [ScaleInputs(QuantPlan(sites), moments.get)])
+    reasons = [refusal.reason for refusal in pipeline.trace.records[-1].refusals]
+    tied = table == UINT4
+    assert changes == (0 if tied else 1)
+    assert reasons == (["'n' is read by a layer whose weight is a table, too"] if tied else [])
