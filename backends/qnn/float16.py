@@ -89,9 +89,8 @@ def half(edit: ir.Editor, tensor: ir.Tensor) -> ir.Tensor:
 def open_ports(model: ir.Model, node: ir.Node) -> tuple[list[int], list[int]]:
     """The inputs and outputs that hold float32 and may hold float16."""
     versions = {entry.domain: entry.version for entry in model.header.opset_import}
-    try:
-        schema = onnx.defs.get_schema(node.op, versions.get(node.domain or "", 1), node.domain or "")
-    except onnx.defs.SchemaError:
+    schema = ir.schema(node.op, versions.get(node.domain or "", 1), node.domain or "")
+    if schema is None:
         return [], []
     may = {c.type_param_str for c in schema.type_constraints if "tensor(float16)" in c.allowed_type_strs}
 

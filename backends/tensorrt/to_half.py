@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from ml_dtypes import bfloat16
-from onnx import TensorProto, defs
+from onnx import TensorProto
 
 from qcompiler import ir
 from qcompiler.backends.tensorrt.keep_single import Single, is_single, lost
@@ -186,11 +186,9 @@ def takes_half(op: str, domain: str, opset: int, port: int, result: bool, kind: 
     """Whether a port of an operator may be of a 16-bit type, by the ONNX standard; of other domains, by `OWN`."""
     if domain == DOMAIN:
         return (op, port, result) in OWN
-    if domain or op in NAMED:
-        return False
-    try:
-        schema = defs.get_schema(op, opset)
-    except defs.SchemaError:  # an operator of ONNX Runtime in the standard's domain
+    # none is known where ONNX Runtime has an operator of its own in the standard's domain
+    schema = None if domain or op in NAMED else ir.schema(op, opset)
+    if schema is None:
         return False
     formal = schema.outputs if result else schema.inputs
     if not formal:

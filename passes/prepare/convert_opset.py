@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnx import NodeProto, defs, helper
+from onnx import NodeProto, helper
 
 from qcompiler import ir
 from qcompiler.passes.prepare.node_conversion import CannotConvertError, Question, convert
@@ -77,15 +77,7 @@ def ask(node: ir.Node, old: int, new: int) -> Question | None:
     """
     if node.domain or (node.op in KEPT and (node.op != "Scan" or old >= FIRST_SCAN)):
         return None
-    since = _since(node.op, old)
-    if since is None or since == _since(node.op, new):
+    since = ir.since(node.op, old)
+    if since is None or since == ir.since(node.op, new):
         return None
     return Question.of(node)
-
-
-def _since(op: str, version: int) -> int | None:
-    """The opset that gave the operator the form it has in opset `version`; None if there is no such operator."""
-    try:
-        return int(defs.get_schema(op, version, "").since_version)
-    except defs.SchemaError:
-        return None

@@ -67,10 +67,6 @@ def _trim(edit: ir.Editor, opset: int) -> int:
 
 def _optional(node: ir.Node, port: int, opset: int) -> bool:
     """Whether the operator standard lets output `port` be absent."""
-    if node.domain:
-        return False
-    try:
-        outputs = defs.get_schema(node.op, opset, "").outputs
-    except defs.SchemaError:
-        return False
+    schema = None if node.domain else ir.schema(node.op, opset)
+    outputs = [] if schema is None else schema.outputs
     return port < len(outputs) and outputs[port].option == defs.OpSchema.FormalParameterOption.Optional

@@ -10,6 +10,7 @@ from qcompiler.ir.graft import declare, drop_input, drop_output, freeze, graft, 
 from qcompiler.ir.load import deserialized, load
 from qcompiler.ir.model import Model
 from qcompiler.ir.save import pieces, save, serialized
+from qcompiler.ir.schemas import schema, since
 from qcompiler.ir.skeleton import skeleton
 from qcompiler.ir.text import to_text
 from qcompiler.ir.verify import verify
@@ -49,7 +50,9 @@ __all__ = [
     "pieces",
     "reads",
     "save",
+    "schema",
     "serialized",
+    "since",
     "skeleton",
     "to_text",
     "topological",

@@ -18,6 +18,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, 
 from qcompiler.errors import ModelError
 from qcompiler.ir.external import external_span
 from qcompiler.ir.header import plain_domain
+from qcompiler.ir.schemas import schema
 from qcompiler.ir.weights import BITS, DENSE_LIMIT, byte_size
 
 # Operators that ONNX Runtime knows in the ONNX domain beside the standard, or before it; its own tools write them.
@@ -216,11 +217,10 @@ def _element_types(proto: TypeProto) -> Iterator[int]:
 
 def _missing(op: str, domain: str, version: int) -> str:
     """Why an operator cannot be used at a version, "" where it can."""
-    try:
-        schema = onnx.defs.get_schema(op, version, domain)
-    except onnx.defs.SchemaError:
+    found = schema(op, version, domain)
+    if found is None:
         return "is newer than" if onnx.defs.has(op, domain) else "is unknown in"
-    return "was removed in or before" if schema.deprecated else ""
+    return "was removed in or before" if found.deprecated else ""
 
 
 def _amounts(tensor: TensorProto) -> tuple[int, int, str]:

@@ -14,6 +14,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, inliner
 
 from qcompiler.errors import ModelError
 from qcompiler.ir.header import plain_domain
+from qcompiler.ir.schemas import since
 
 NODE_LIMIT = 1_000_000
 
@@ -96,19 +97,10 @@ def _same_opset(function: FunctionProto, versions: dict[str, int]) -> bool:
     if entry is None or entry.version == versions.get("", entry.version):
         return True
     for node in walk(iter(function.node)):
-        if plain_domain(node.domain) == "" and _since(node.op_type, entry.version) != _since(
-            node.op_type, versions[""]
-        ):
+        if plain_domain(node.domain) == "" and since(node.op_type, entry.version) != since(node.op_type, versions[""]):
             return False
     entry.version = versions[""]
     return True
-
-
-def _since(op: str, version: int) -> int | None:
-    try:
-        return int(onnx.defs.get_schema(op, version, "").since_version)
-    except (onnx.defs.SchemaError, TypeError):  # unknown; a version beyond the range of C
-        return None
 
 
 def _check_size(proto: ModelProto, functions: dict[Key, FunctionProto]) -> None:
