@@ -83,7 +83,7 @@ class OnnxRuntime:
     def blocks(self) -> Blocks:
         """How w4 stores weights."""
         bits, size = checked(self.format, self.bits, self.block)
-        return Blocks(bits, size, self.symmetric, self.table_bits, self.mixed_bits, self.format)
+        return Blocks(bits, size, self.symmetric, self.table_bits, self.mixed_bits, self.format, not self.portable)
 
     @property
     def spec(self) -> TargetSpec:

@@ -4,6 +4,9 @@
     table    Gather along axis 0    GatherBlockQuantized
     experts  Gather of weights      the same, with as many bits as layers have, or more (`expert_tables`)
 
+A layer that multiplies with a table, as the output layer of a model with tied weights does, is stored as the table is:
+one copy of 8 bits is smaller than two of 8 and 4, and loses less.
+
 With `mixed_bits` the layers that lose most have 8 bits: those that read what attention gives, and those that read the
 product of a gated layer (the k-quant idea of llama.cpp: more bits by the role of a tensor).
 
@@ -14,7 +17,7 @@ is float, or int8 in blocks (`nbits`). Any width will do: a short last block is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +27,7 @@ from qcompiler.backends.onnxruntime.spec import matrix_weight
 from qcompiler.backends.onnxruntime.weight_formats import FORMATS
 from qcompiler.errors import UsageError
 from qcompiler.quant import QSpec
-from qcompiler.targets import Condition, Float, OpRule, Weight
+from qcompiler.targets import Condition, Float, OpRule, Weight, reduced_axis
 from qcompiler.targets.conditions import plain_gemm
 
 TABLE_BITS = (0, 2, 4, 8)
@@ -45,6 +48,7 @@ class Blocks:
         table_bits: of tables; 0 keeps them float.
         mixed_bits: 8 bits for layers that need them by their role.
         format: of layers; tables hold whole numbers.
+        one_copy: a layer that is a table, too, has the bits of tables, where these are no fewer than its own.
     """
 
     bits: int = 4
@@ -53,6 +57,7 @@ class Blocks:
     table_bits: int = 8
     mixed_bits: bool = False
     format: str = "int"
+    one_copy: bool = True
 
     def __post_init__(self) -> None:
         if self.table_bits not in TABLE_BITS:
@@ -81,7 +86,18 @@ class Blocks:
             layers = (needy, layer)
         least = next(bits for bits in TABLE_BITS if bits >= self.bits)
         experts = self._table("block-experts", least, chosen_weights)
-        return (*layers, experts, *([self._table("block-table", self.table_bits)] if self.table_bits else []))
+        if not self.table_bits:
+            return (*layers, experts)
+        tied = OpRule(
+            "tied-matrix", layer.ops, {1: Weight((self.spec(self.table_bits),))}, Float(), f"one copy; {layer.source}",
+            conditions=(*layer.conditions, self._whole_blocks), computes=f"w{self.table_bits}",
+        )  # fmt: skip
+        table = self._table("block-table", self.table_bits)
+        return (*layers, experts, replace(table, twin=tied if self.one_copy and self.table_bits >= self.bits else None))
+
+    def _whole_blocks(self, node: ir.Node) -> str | None:
+        width = int(node.inputs[1].shape[reduced_axis(node)])
+        return f"rows of {width} numbers are no whole blocks" if width % self.size else None
 
     def _table(self, name: str, bits: int, *roles: Condition) -> OpRule:
         def whole_bytes(node: ir.Node) -> str | None:

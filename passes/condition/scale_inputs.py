@@ -28,7 +28,7 @@ from qcompiler import ir
 from qcompiler.numerics.awq import search
 from qcompiler.numerics.block_range import COARSE, least_squares
 from qcompiler.numerics.block_rounding import FITTED
-from qcompiler.passes.plan.encode_blocks import block_size, blocked, levels, turned, units
+from qcompiler.passes.plan.encode_blocks import block_size, blocked, in_tables, levels, turned
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import QSpec, QuantPlan
 from qcompiler.rewrite import Refusal
@@ -81,14 +81,14 @@ class ScaleInputs(GraphPass):
         """Each rescaled value is a change; values that could not be are refused with the reason."""
         edit = ir.Editor(model, model.graph)
         specs = {(site.consumer, site.port): self.plan.sites[site].choice for site in blocked(self.plan)}
-        gains, tables = [], _tables(model, self.plan)
+        gains, tables = [], {site.consumer for site in in_tables(model, self.plan)}
         for name, tensor in {t.name: t for node in model.nodes for t in node.outputs if t.name}.items():
             if not any((node.name, 1) in specs for node in tensor.outputs):
                 continue
             users = [use for use in edit.uses(tensor) if _reads(use.node)]
             taken = [specs.get((use.node.name, 1)) if use.node is not None and use.port == 0 else None for use in users]
             reason = None if all(taken) else f"{name!r} has readers that do not take scales"
-            if any(use.node is not None and use.node.name in tables for use in users):
+            if reason is None and any(use.node is not None and use.node.name in tables for use in users):
                 reason = f"{name!r} is read by a layer whose weight is a table, too"
             made = _made(edit, tensor)
             reason = reason or _closed(edit, made)
@@ -155,14 +155,6 @@ def _replace(edit: ir.Editor, node: ir.Node, port: int, by: np.ufunc, s: F32) ->
 def _scaled(constant: ir.Constant, by: np.ufunc, s: F32) -> npt.NDArray[np.floating]:
     values = ir.array(constant)
     return np.asarray(by(values, s), values.dtype)
-
-
-def _tables(model: ir.Model, plan: QuantPlan) -> frozenset[str]:
-    """The layers whose weights are stored once with a table."""
-    op = {node.name: node.op for node in model.nodes}
-    return frozenset(
-        site.consumer for unit in units(model, plan) if any(op[s.consumer] == "Gather" for s in unit) for site in unit
-    )
 
 
 def _given(norm: ir.Node) -> list[int]:

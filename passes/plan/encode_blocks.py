@@ -26,6 +26,7 @@ from qcompiler.numerics.block_rounding import FITTED, Rows, round_blocks
 from qcompiler.numerics.codebook import learned
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.passes.lower.codes import values_of
+from qcompiler.passes.plan.ties import tied
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import E2M1
@@ -253,17 +254,27 @@ def units(model: ir.Model, plan: QuantPlan) -> list[list[Site]]:
     sites = blocked(plan)
     nodes = {node.name: node for node in model.nodes}
     place = {node.name: number for number, node in enumerate(ir.topological(model.graph))}
-    tables = [site for site in sites if nodes[site.consumer].op == "Gather"]
-    forms = {_form(nodes, site) for site in tables}
+    tables = {site.tensor: plan.sites[site].choice for site in sites if nodes[site.consumer].op == "Gather"}
+    ties = tied(model) if tables else {}
     found: dict[object, list[Site]] = defaultdict(list)
-    for site in sorted(sites, key=lambda site: (site in tables, place[site.consumer])):
-        constant, spec = nodes[site.consumer].inputs[site.port], plan.sites[site].choice
-        assert spec is not None
-        twin = bool(tables) and _form(nodes, site) in forms
-        found[digest(rows_of(ir.array(constant), spec), spec) if twin else site.tensor].append(site)
+    for site in sorted(sites, key=lambda site: (nodes[site.consumer].op == "Gather", place[site.consumer])):
+        table, spec = ties.get(site.consumer, ""), _along_rows(plan.sites[site].choice)
+        twin = table in tables and spec == _along_rows(tables[table])
+        found[table if twin else site.tensor, spec].append(site)
     return sorted(found.values(), key=lambda unit: place[unit[0].consumer])
 
 
-def _form(nodes: Mapping[str, ir.Node], site: Site) -> tuple[int, ...]:
-    """The shape of a weight, whichever way round."""
-    return tuple(sorted(int(d) for d in nodes[site.consumer].inputs[site.port].shape))
+def in_tables(model: ir.Model, plan: QuantPlan) -> frozenset[Site]:
+    """The layers' sites that are encoded together with a table."""
+    op = {node.name: node.op for node in model.nodes}
+    return frozenset(
+        site
+        for unit in units(model, plan)
+        if any(op[one.consumer] == "Gather" for one in unit)
+        for site in unit
+        if op[site.consumer] != "Gather"
+    )
+
+
+def _along_rows(spec: QSpec | None) -> QSpec | None:
+    return None if spec is None else replace(spec, granularity=PerBlock(0, block_size(spec)))

@@ -10,6 +10,8 @@ Where the table also has a dynamic rule for an anchor, one that quantizes its ac
 static if it reads what the region stores anyway, else dynamic. Dynamic nodes read float, so they make nothing available
 to followers, and feeding them counts for nothing.
 
+A layer that multiplies with a table is stored as the table is, once, where the table's rule says how.
+
 The set is found by starting with every candidate and removing violators until none is left; the order of removal does
 not matter, since removing a node never makes another one valid.
 """
@@ -25,6 +27,7 @@ import numpy as np
 from qcompiler import ir
 from qcompiler.passes.plan.bounds import expressible
 from qcompiler.passes.plan.eligible import disqualified, kept_float, unread_output
+from qcompiler.passes.plan.ties import tied
 from qcompiler.quant import Precision
 from qcompiler.targets import Activation, Float, OpRule, TargetSpec
 
@@ -208,9 +211,24 @@ def choose(
                 either[node.name] = rule
             elif node.name not in region.rules:
                 region.refused[node.name] = str(reason)
+    unite(region)
     region.prune()
     settle(region, either)
     return region
+
+
+def unite(region: Region) -> None:
+    """Gives layers that multiply with a table the rule that the rule of the table has for them."""
+    twins = {
+        node.inputs[0].name: rule.twin
+        for node in region.model.nodes
+        if (rule := region.rules.get(node.name)) is not None and rule.twin is not None
+    }
+    ties = tied(region.model) if twins else {}
+    for node in region.model.nodes:
+        twin = twins.get(ties.get(node.name, ""))
+        if twin is not None and node.name in region.rules and disqualified(node, twin) is None:
+            region.rules[node.name] = twin
 
 
 def settle(region: Region, either: Mapping[str, OpRule]) -> None:

@@ -5,7 +5,8 @@
 
 solved exactly (`knapsack`). Bits are those of codes, as a precision's name counts them; scales are as many for any
 bits, and zero points have the bits of codes, so that a model of B bits on average is no larger than one with B
-everywhere. Tables keep their own. A weight that several layers multiply with is one layer.
+everywhere. Tables keep their own, also where a layer multiplies with one. A weight that several layers multiply with
+is one layer.
 
     with samples   harm is what the layer alone does to the model's outputs in those bits (`sensitivity`): the KL
                    divergence of its class scores where it has such, else noise over signal
@@ -30,7 +31,7 @@ import numpy as np
 from qcompiler import ir
 from qcompiler.data import Sample
 from qcompiler.numerics.block_rounding import round_blocks
-from qcompiler.passes.plan.encode_blocks import block_size, blocked, levels, rows_of
+from qcompiler.passes.plan.encode_blocks import block_size, blocked, in_tables, levels, rows_of
 from qcompiler.quant import NodePlan, Precision, QSpec, Site
 from qcompiler.search.attempts import Attempts
 from qcompiler.search.candidates import Candidate, Draft
@@ -114,9 +115,10 @@ def layers_of(drafts: Mapping[Precision, Draft]) -> list[Layer]:
     """The layers that every option stores in blocks, in the order of the plan."""
     first = next(iter(drafts.values()))
     nodes = {node.name: node for node in first.model.nodes}
-    uses = defaultdict[str, list[Site]](list)
+    uses, tables = defaultdict[str, list[Site]](list), in_tables(first.model, first.plan)
     for site in blocked(first.plan):
-        if nodes[site.consumer].op != "Gather" and all(site in draft.plan.sites for draft in drafts.values()):
+        own = site not in tables and nodes[site.consumer].op != "Gather"
+        if own and all(site in draft.plan.sites for draft in drafts.values()):
             uses[site.tensor].append(site)
     found = []
     for sites in uses.values():

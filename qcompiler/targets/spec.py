@@ -84,6 +84,7 @@ class OpRule:
             says what they do.
         shares: its operands take the encoding of its result, however much finer their own would be.
         computes: what a node of this rule is called in plan and report; int8 or w8 where it is empty.
+        twin: of a rule for tables: the rule of a layer that multiplies with the same matrix, whatever its own would be.
         source: where this is documented or was measured.
     """
 
@@ -99,6 +100,7 @@ class OpRule:
     shares: bool = False
     conditions: tuple[Condition, ...] = ()
     computes: Precision = ""
+    twin: OpRule | None = None
 
     def operand(self, port: int) -> Operand:
         """What input `port` must be."""

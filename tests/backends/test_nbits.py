@@ -114,6 +114,40 @@ def test_portable_is_standard_onnx_and_computes_the_same() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "bits"),
+    [({}, 8), ({"format": "nf4"}, 8), ({"bits": 8}, 8), ({"bits": 2, "table_bits": 2}, 2), ({"mixed_bits": True}, 8)],
+)
+def test_a_layer_that_is_a_table_has_its_bits(options: dict[str, object], bits: int) -> None:
+    """One copy of 8 bits is smaller than two of 8 and 4."""
+    samples, model = feed(k=96), language(96, 64, tied=True)
+    one = made(model, accuracy_level=0, **options)
+    sites = {site.consumer: decision.choice for site, decision in one.plan.quantized() if site.tensor in "tw"}
+    assert len(sites) == 2 and {spec.qtype.bits for spec in sites.values() if spec} == {bits}
+    large = [tensor for tensor in one.model.constants() if ir.nbytes(tensor) >= 64 * 96 * bits // 8]
+    assert len(large) == 1
+    if options == {}:
+        exact, got = run(model, samples)[0], run(one.model, samples)[0]
+        assert np.abs(got - exact).max() < 0.03 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize(
+    ("k", "options", "bits"),
+    [
+        (80, {}, {8, 4}),  # no whole blocks
+        (96, {"bits": 8, "table_bits": 4}, {8, 4}),  # layers have more
+        (96, {"portable": True}, {8, 4}),  # DequantizeLinear reads them in different layouts
+        (96, {"table_bits": 0}, {4}),
+    ],
+)
+def test_a_layer_that_gains_nothing_from_its_table_has_its_own_bits(
+    k: int, options: dict[str, object], bits: set[int]
+) -> None:
+    one = made(language(k, 64, tied=True), **options)
+    found = {d.choice.qtype.bits for site, d in one.plan.quantized() if site.tensor in "tw" and d.choice}
+    assert found == bits
+
+
 @pytest.mark.parametrize("k", [80, 96])
 def test_a_table_that_is_a_layer_too_stays_one(k: int) -> None:
     """Where its rows are whole blocks; else the two are stored differently, and only their codes are the same."""

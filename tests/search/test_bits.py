@@ -84,6 +84,16 @@ def test_the_average_is_kept_and_the_kernels_have_these_bits(model: Path, data: 
     assert set(bits.values()) == {8}, "where all may have the most, all have"
 
 
+@pytest.mark.parametrize("data", [False, True])
+def test_a_layer_that_is_a_table_keeps_its_bits(tmp_path: Path, data: bool) -> None:
+    path = tmp_path / "m.onnx"
+    ir.save(parse(TEXT, {**WEIGHTS, "w3": np.ascontiguousarray(WEIGHTS["t"].T)}), path)
+    result = compiled(path, 3.0, data=data)
+    bits = bits_of(result)
+    assert bits.pop("w3") == 8 and size(bits) <= 3.0 * sum(NUMBERS[name] for name in bits)
+    assert sum(ir.nbytes(tensor) >= WEIGHTS["t"].size for tensor in result.model.constants()) == 1
+
+
 def test_what_is_stored_is_no_more_than_with_as_many_bits_everywhere(model: Path) -> None:
     mixed = compiled(model, 4.0, data=False)
     plain = qcompiler.compile(model, "onnxruntime", recipe=Recipe(precision="w4", bench_seconds=0))
