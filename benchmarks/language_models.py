@@ -8,8 +8,8 @@
 Layers alone are quantized, tables stay float, so that both sides store the same; products are computed in float32
 (accuracy level 0) unless `--level` says otherwise. `--peer` needs the package onnx_ir, which ONNX Runtime's quantizer
 imports; where weights stand behind other nodes, as in docs_llama, and it finds none, it gets the graph that ONNX
-Runtime's basic optimizations write. `--rotate` turns the algorithm `rotate` on. `--speed` times steps of one token, in
-turns, and says the median of each.
+Runtime's basic optimizations write. `--rotate` turns the algorithm `rotate` on. `--speed` times steps of one token, or of
+`--length`, in turns, and says the median of each.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def folded(model: Path, folder: Path) -> Path:
     return folder / "folded.onnx"
 
 
-def one_token(paths: dict[str, Path], data: list[Feed], past: int, rounds: int = 60) -> dict[str, float]:
-    """Median milliseconds of a step of one token behind `past` others; the files in turns."""
+def step(paths: dict[str, Path], data: list[Feed], past: int, length: int, rounds: int = 60) -> dict[str, float]:
+    """Median milliseconds of a step of `length` tokens behind `past` others; the files in turns."""
     runs = {name: session(path) for name, path in paths.items()}
     times: dict[str, list[float]] = {name: [] for name in paths}
     for _ in range(rounds):
@@ -138,7 +138,7 @@ def one_token(paths: dict[str, Path], data: list[Feed], past: int, rounds: int =
                 value = data[0][tensor.name]
                 if "past" in tensor.name:
                     value = np.zeros((*value.shape[:2], past, value.shape[3]), value.dtype)
-                feed[tensor.name] = value[:, :1] if tensor.name == "input_ids" else value
+                feed[tensor.name] = value[:, :length] if value.shape == data[0]["input_ids"].shape else value
             start = time.perf_counter()
             run.run(None, feed)
             times[name].append(time.perf_counter() - start)
@@ -151,7 +151,13 @@ def main() -> None:
     parser.add_argument("model", help="a file, or the name of a model of the zoo")
     parser.add_argument("calibration", type=Path, nargs="?")
     parser.add_argument("evaluation", type=Path, nargs="?")
-    for name, kind, default in (("bits", int, 0), ("block", int, 0), ("level", int, 0), ("past", int, 64)):
+    for name, kind, default in (
+        ("bits", int, 0),
+        ("block", int, 0),
+        ("level", int, 0),
+        ("past", int, 64),
+        ("length", int, 1),
+    ):
         parser.add_argument(f"--{name}", type=kind, default=default)
     parser.add_argument("--methods", default="rtn,mse,hqq,awq,gptq,auto")
     parser.add_argument("--format", default="int")
@@ -182,7 +188,7 @@ def main() -> None:
             files["peer"] = peer(model, folder, given.bits or 4, given.block or 32, given.symmetric, given.level)
         for method in filter(None, given.methods.split(",")):
             files[method] = ours(model, calibration, folder, method, options, given.rotate)
-        speeds = one_token(files, data, given.past) if given.speed else {}
+        speeds = step(files, data, given.past, given.length) if given.speed else {}
         for method, path in files.items():
             figures = verdict(path) | {"bytes": float(path.stat().st_size)}
             figures |= {"ms": speeds[method]} if speeds else {}
