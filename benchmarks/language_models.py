@@ -8,8 +8,8 @@
 Layers alone are quantized, tables stay float, so that both sides store the same; products are computed in float32
 (accuracy level 0) unless `--level` says otherwise. `--peer` needs the package onnx_ir, which ONNX Runtime's quantizer
 imports; where weights stand behind other nodes, as in docs_llama, and it finds none, it gets the graph that ONNX
-Runtime's basic optimizations write. `--rotate` turns the algorithm `rotate` on. `--speed` times steps of one token, or of
-`--length`, in turns, and says the median of each.
+Runtime's basic optimizations write. `--rotate` turns the algorithm `rotate` on. `--speed` times steps of one token,
+or of `--length`, in turns, and says the median of each.
 """
 
 from __future__ import annotations
@@ -151,14 +151,8 @@ def main() -> None:
     parser.add_argument("model", help="a file, or the name of a model of the zoo")
     parser.add_argument("calibration", type=Path, nargs="?")
     parser.add_argument("evaluation", type=Path, nargs="?")
-    for name, kind, default in (
-        ("bits", int, 0),
-        ("block", int, 0),
-        ("level", int, 0),
-        ("past", int, 64),
-        ("length", int, 1),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=default)
+    for name, default in (("bits", 0), ("block", 0), ("level", 0), ("past", 64), ("length", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--methods", default="rtn,mse,hqq,awq,gptq,auto")
     parser.add_argument("--format", default="int")
     parser.add_argument("--average-bits", type=float)
