@@ -65,7 +65,9 @@ def search(
 def scaled_moments(hessian: npt.NDArray[np.floating], s: F32) -> npt.NDArray[np.float64]:
     """The second moments of x / s."""
     inverse = 1 / s.astype(np.float64)
-    return np.asarray(hessian * inverse[:, None] * inverse[None, :])
+    found = np.asarray(hessian * inverse[:, None])
+    found *= inverse[None, :]
+    return found
 
 
 def _loss(

@@ -29,6 +29,7 @@ from qcompiler.errors import DataError
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 
 PANEL = 128
 DAMPING = 0.01
@@ -65,24 +66,33 @@ class Rounded(NamedTuple):
 def proxy_loss(error: npt.NDArray[np.floating], hessian: npt.NDArray[np.floating]) -> float:
     """tr(E H E^T), accumulated in float64."""
     e = error.astype(np.float64)
-    return float(np.vdot(e @ hessian.astype(np.float64), e))
+    return float(np.vdot(e @ hessian.astype(np.float64, copy=False), e))
 
 
-def factor(hessian: F64, damping: float = DAMPING) -> tuple[F64, float]:
-    """Upper triangular U with U^T U = (H + d mean(diag H) I)^-1, and the d that it took.
+def cholesky(hessian: F64, damping: float = DAMPING, order: I64 | None = None) -> tuple[F64, float]:
+    """Lower triangular L with L L^T = H + d mean(diag H) I, and the d that it took; one matrix besides H is made.
+
+    Args:
+        hessian: symmetric; only finite numbers.
+        damping: the least d.
+        order: of rows and columns; inputs that are never seen (H_jj = 0) then count as the mean.
 
     Raises:
-        DataError: H is not finite.
+        DataError: H is not finite, or has no factor.
     """
+    diagonal = np.diag(hessian)
     if not np.isfinite(hessian).all():
         raise DataError("the second moments of a layer's inputs are not finite", hint="look for infinity in the data")
-    mean = float(np.mean(np.diag(hessian))) or 1.0
+    mean = float(np.mean(diagonal)) or 1.0
+    if order is not None:
+        diagonal = np.where(diagonal <= 0, mean, diagonal)[order]
+        mean = float(np.mean(diagonal))
     while damping <= MOST_DAMPING:
-        damped = hessian + damping * mean * np.eye(len(hessian))
+        damped = np.array(hessian) if order is None else hessian[np.ix_(order, order)]
+        np.fill_diagonal(damped, diagonal + damping * mean)
         try:
-            lower = linalg.cholesky(damped, lower=True)
-            inverse = linalg.cho_solve((lower, True), np.eye(len(hessian)))
-            return np.asarray(linalg.cholesky((inverse + inverse.T) / 2)), damping
+            # symmetric, so that it may be read the other way round, which is LAPACK's
+            return linalg.cholesky(damped.T, lower=True, overwrite_a=True, check_finite=False), damping
         except linalg.LinAlgError:
             damping *= 10
     raise DataError("the second moments of a layer's inputs have no Cholesky factor", hint="is the data all zeros?")
@@ -92,12 +102,14 @@ def correction(second: F64, cross: F64, damping: float = DAMPING) -> F64:
     """A (K, K), such that W + W A gives with inputs y what W gives with x, as nearly as any matrix does.
 
     Least squares over all rows, W x ~ (W + W A) y: A = (C - H) H^-1, where H = sum y y^T and C = sum x y^T, H damped.
-    What was lost in front of a layer, for which y differs from x, is so made good in part.
+    What was lost in front of a layer, for which y differs from x, is so made good in part. A takes the memory of C.
 
     Source: Li et al., "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration" (2025).
     """
-    upper, _ = factor(second, damping)
-    return np.asarray((cross - second) @ (upper.T @ upper))
+    lower, _ = cholesky(second, damping)
+    cross = np.ascontiguousarray(cross)
+    cross -= second
+    return np.asarray(linalg.cho_solve((lower, True), cross.T, overwrite_b=True, check_finite=False).T)
 
 
 class Factored(NamedTuple):
@@ -105,22 +117,25 @@ class Factored(NamedTuple):
 
     Attributes:
         order: of the columns.
-        upper: see `factor`, columns and rows in that order.
-        damping: see `factor`.
+        upper: U with U^T U = (H + damping)^-1, columns and rows in that order.
+        damping: see `cholesky`.
     """
 
-    order: npt.NDArray[np.int64]
+    order: I64
     upper: F64
     damping: float
 
     @staticmethod
     def of(hessian: npt.NDArray[np.floating], damping: float = DAMPING) -> Factored:
-        """Errors as for `factor`."""
-        h = np.array(hessian, np.float64)
-        dead = np.diag(h) <= 0
-        h[dead, dead] = float(np.mean(np.diag(h))) or 1.0
-        order = np.argsort(-np.where(dead, 0, np.diag(hessian)), kind="stable")
-        return Factored(order, *factor(h[np.ix_(order, order)], damping))
+        """With P the reversal of order, L L^T = P (H + damping) P gives U = (P L P)^-1 = P L^-1 P.
+
+        Errors as for `cholesky`.
+        """
+        h = hessian.astype(np.float64, copy=False)
+        order = np.argsort(-np.maximum(np.diag(h), 0), kind="stable")
+        lower, used = cholesky(h, damping, order[::-1])
+        inverse, _ = linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)
+        return Factored(order, np.ascontiguousarray(inverse[::-1, ::-1]), used)
 
 
 def gptq(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -131,10 +133,36 @@ def test_inputs_that_are_never_seen_round_to_nearest() -> None:
 def test_a_singular_matrix_gets_more_damping_and_says_so() -> None:
     h = -1e-2 * np.eye(8)
     h[0, 0] = 10.0
-    _, used = gptq.factor(h, 1e-6)
+    _, used = gptq.cholesky(h, 1e-6)
     assert used > 1e-6
     with pytest.raises(DataError, match="not finite"):
-        gptq.factor(np.full((2, 2), np.inf))
+        gptq.cholesky(np.full((2, 2), np.inf))
+
+
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 40))
+@settings(max_examples=20)
+def test_the_factor_is_that_of_the_inverse(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((k + 5, k)) * rng.uniform(0.1, 3, k)
+    h = x.T @ x
+    order, upper, used = gptq.Factored.of(h)
+    damped = h + used * np.mean(np.diag(h)) * np.eye(k)
+    np.testing.assert_allclose(upper.T @ upper @ damped[np.ix_(order, order)], np.eye(k), atol=1e-7)
+    assert (np.diff(np.diag(h)[order]) <= 0).all() and (np.diag(upper) > 0).all()
+    np.testing.assert_array_equal(upper, np.triu(upper))
+
+
+def test_solving_takes_few_matrices() -> None:
+    """What `search.memory` counts with."""
+    k = 600
+    x = np.random.default_rng(0).standard_normal((k, k))
+    h = x @ x.T
+    for most, solve in ((2.5, lambda: gptq.Factored.of(h)), (1.5, lambda: gptq.correction(h, x))):
+        tracemalloc.start()
+        solve()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < most * h.nbytes
 
 
 @given(seed=st.integers(0, 10**6))
