@@ -153,10 +153,10 @@ def _codes(
 ) -> tuple[BlockGrid, float, float]:
     """Some rows: their grid, the squares of their outputs, the squared error of these; the codes go to `out`."""
     if method == "gptq" and moments is not None:
-        first = gptq(weight, moments, grid, factored=factored).codes
-        grid, found, _ = descend(weight, moments, grid, first, held=held)
-    else:
-        found = grid.codes(weight)
+        first = gptq(weight, moments, grid, factored=factored)
+        grid, out[...], lost = descend(weight, moments, grid, first.codes, first.loss, held=held)
+        return grid, proxy_loss(weight, moments), lost
+    found = grid.codes(weight)
     out[...] = found
     error = weight - grid.values(found)
     if moments is None:

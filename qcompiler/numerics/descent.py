@@ -14,6 +14,7 @@ Source: coordinate descent on the layer-wise quadratic, as in Behdin et al., "Qu
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from qcompiler.numerics.scale_forms import FREE, Held
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
+T = TypeVar("T", bound=np.generic)
 
 SWEEPS = 4
 PANEL = 64
@@ -36,13 +38,13 @@ def descend(
     hessian: npt.NDArray[np.floating],
     grid: BlockGrid,
     codes: I32,
+    loss: float,
     *,
     sweeps: int = SWEEPS,
     held: Held = FREE,
 ) -> tuple[BlockGrid, I32, float]:
-    """Better scales and codes, and their proxy loss."""
+    """Better scales and codes than those given with their proxy loss, and theirs."""
     h = np.asarray(hessian, np.float64)
-    loss = proxy_loss(weight - grid.values(codes), h)
     for _ in range(sweeps):
         moved = _columns(weight, h, grid, codes)
         fitted = _scales(weight, h, grid, moved, held)
@@ -56,44 +58,50 @@ def descend(
 
 
 def _columns(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I32) -> I32:
-    """Every column at its best, once, in order; E H is kept up to date within a panel, and made anew between them."""
+    """Every column at its best, once, in order; E H is made anew for each panel, and what changed in it added."""
     k = weight.shape[1]
-    codes = codes.copy()
-    scale, zero = grid.spread(slice(None), k)
-    values = grid.values(codes).astype(np.float64)
-    error = weight - values
+    scale, zero = map(turned, grid.spread(slice(None), k))
+    values, codes = turned(grid.values(codes)).astype(np.float64), turned(codes)
+    error = turned(weight) - values
     for start in range(0, k, PANEL):
         part = slice(start, min(start + PANEL, k))
-        pull, within = error @ h[:, part], h[part, part]
+        pull, within = h[part] @ error, h[part, part]
+        changes = np.zeros(pull.shape)
         for j in range(part.start, part.stop):
             i = j - start
             if h[j, j] <= 0:
                 continue
-            wanted = (values[:, j] + pull[:, i] / h[j, j]).astype(np.float32)
-            best = grid.levels.codes(wanted, scale[:, j], zero[:, j])
-            value = grid.levels.values(best, scale[:, j], zero[:, j])
-            change = value - values[:, j]
-            values[:, j], error[:, j], codes[:, j] = value, error[:, j] - change, best
-            pull -= np.outer(change, within[i])
-    return codes
+            wanted = values[j] + (pull[i] - within[i, :i] @ changes[:i]) / h[j, j]
+            codes[j] = grid.levels.codes(wanted.astype(np.float32), scale[j], zero[j])
+            value = grid.levels.values(codes[j], scale[j], zero[j])
+            np.subtract(value, values[j], out=changes[i])
+            values[j] = value
+        error[part] -= changes
+    return turned(codes)
 
 
 def _scales(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I32, held: Held) -> BlockGrid:
     """Every block's scale at its best, once, in order; the nearest one that can be held, where it is nearer."""
     k = weight.shape[1]
-    steps = grid.levels.values(codes, 1.0, grid.spread(slice(None), k)[1]).astype(np.float64)
-    scale = grid.scale.copy()
-    error = weight - steps * grid.spread(slice(None), k)[0]
+    spread, zero = grid.spread(slice(None), k)
+    steps = grid.levels.values(codes, 1.0, zero).astype(np.float64)
+    error = turned(weight - steps * spread)
+    steps, scale = turned(steps), grid.scale.copy()
     for block in range(scale.shape[1]):
         part = slice(block * grid.size, min((block + 1) * grid.size, k))
-        c = steps[:, part]
-        above = np.einsum("rk,rk->r", error @ h[:, part], c)
-        below = np.einsum("rk,rk->r", c @ h[part, part], c)
+        c = steps[part]
+        above = np.einsum("kr,kr->r", h[part] @ error, c)
+        below = np.einsum("kr,kr->r", h[part, part] @ c, c)
         change = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
         fitted = (scale[:, block] + change).astype(np.float32)
         size = fitted if grid.levels.positive else np.abs(fitted)
         keep = ~np.isfinite(fitted) | (size < np.finfo(np.float32).tiny)
         fitted = held.moved(scale[:, block], np.where(keep, scale[:, block], fitted))
-        error[:, part] -= c * (fitted - scale[:, block]).astype(np.float64)[:, None]
+        error[part] -= c * (fitted - scale[:, block]).astype(np.float64)
         scale[:, block] = fitted
     return replace(grid, scale=scale)
+
+
+def turned(values: npt.NDArray[T]) -> npt.NDArray[T]:
+    """A matrix with its columns as rows, each of them in one piece."""
+    return np.ascontiguousarray(values.T)

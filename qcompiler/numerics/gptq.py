@@ -5,9 +5,9 @@ rounded one after the other; with U upper triangular, U^T U = inverse of (H + da
 
     e = (w_j - q_j) / U_jj        w_i -= e U_ji for all later i
 
-is taken back by the columns that are still free. Errors within a panel of columns are kept apart and applied to the
-rest in one product. Scales are fixed beforehand, so columns may go in any order: those with the largest H_jj first.
-Inputs that are never seen (H_jj = 0) come last and round to nearest.
+is taken back by the columns that are still free: within a panel when a column's turn comes, behind it in one product.
+The matrix is turned meanwhile, so that columns lie in a row. Scales are fixed beforehand, so columns may go in any
+order: those with the largest H_jj first. Inputs that are never seen (H_jj = 0) come last and round to nearest.
 
 `gptq` never returns a larger proxy loss than rounding to nearest with the grid that it was given: where greedy
 correction loses, the nearest codes are returned. A singular H gets more damping until its Cholesky factor exists;
@@ -157,18 +157,17 @@ def gptq(
     """
     k = len(hessian)
     order, upper, used = factored or Factored.of(hessian, damping)
-    left = weight[:, order].astype(np.float64)
-    codes = np.empty(weight.shape, np.int32)
+    left = weight.T[order].astype(np.float64)
+    codes = np.empty(left.shape, np.int32)
     for start in range(0, k, PANEL):
         end = min(start + PANEL, k)
-        errors = np.empty((len(weight), end - start))
+        errors = np.empty((end - start, len(weight)))
         for j in range(start, end):
-            codes[:, j], value = grid.column(left[:, j].astype(np.float32), int(order[j]))
-            errors[:, j - start] = (left[:, j] - value) / upper[j, j]
-            left[:, j + 1 : end] -= np.outer(errors[:, j - start], upper[j, j + 1 : end])
-        left[:, end:] -= errors @ upper[start:end, end:]
-    found = np.empty_like(codes)
-    found[:, order] = codes
+            wanted = left[j] - upper[start:j, j] @ errors[: j - start]
+            codes[order[j]], value = grid.column(wanted.astype(np.float32), int(order[j]))
+            errors[j - start] = (wanted - value) / upper[j, j]
+        left[end:] -= upper[start:end, end:].T @ errors
+    found = np.ascontiguousarray(codes.T)
     nearest = grid.codes(weight)
     loss, plain = (proxy_loss(weight - grid.values(c), hessian) for c in (found, nearest))
     return Rounded(found, loss, used) if loss < plain else Rounded(nearest, plain, used)

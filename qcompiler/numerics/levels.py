@@ -81,7 +81,9 @@ class Levels:
             return np.asarray(np.searchsorted((book[1:] + book[:-1]) / 2, steps) + self.low, np.int32)
         np.rint(steps, out=steps)
         steps += np.asarray(zero_point, np.float32)
-        return np.asarray(np.clip(np.nan_to_num(steps, nan=self.low), self.low, self.high), np.int32)
+        np.fmax(steps, self.low, out=steps)  # that of NaN is the lowest
+        np.minimum(steps, self.high, out=steps)
+        return steps.astype(np.int32)
 
     def values(self, codes: npt.NDArray[np.integer], scale: npt.ArrayLike, zero_point: npt.ArrayLike) -> F32:
         """The values that codes stand for."""

@@ -96,7 +96,7 @@ def test_gptq_and_descent_never_lose_more(levels: Levels, seed: int, samples: in
     found = gptq.gptq(weight, h, grid)
     assert found.loss <= nearest
     assert found.loss == pytest.approx(gptq.proxy_loss(weight - grid.values(found.codes), h), rel=1e-9)
-    better, codes, loss = descend(weight, h, grid, found.codes)
+    better, codes, loss = descend(weight, h, grid, found.codes, found.loss)
     assert loss <= found.loss
     assert loss == pytest.approx(gptq.proxy_loss(weight - better.values(codes), h), rel=1e-9)
     assert levels.low <= codes.min() and codes.max() <= levels.high
