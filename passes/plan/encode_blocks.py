@@ -22,7 +22,7 @@ from onnx import helper
 
 from qcompiler import ir
 from qcompiler.numerics.block_range import PIECE
-from qcompiler.numerics.block_rounding import FITTED, Rows, round_blocks
+from qcompiler.numerics.block_rounding import Rows, round_blocks
 from qcompiler.numerics.codebook import learned
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.passes.lower.codes import values_of
@@ -185,6 +185,23 @@ class TurnedRows:
         return np.ascontiguousarray(self.values[part], np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class CorrectedRows:
+    """The rows of W + W A, each made when it is read; see `Rows`."""
+
+    rows: Rows
+    correction: F64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, K."""
+        return self.rows.shape
+
+    def __getitem__(self, part: slice, /) -> F32:
+        some = self.rows[part]
+        return np.asarray(some + some @ self.correction, np.float32)
+
+
 def rows_of(values: npt.NDArray[Any], spec: QSpec) -> TurnedRows:
     """The matrix with blocks along its rows, none of it read yet."""
     return TurnedRows(turned(values, spec))
@@ -216,7 +233,7 @@ def _rounded(
 ) -> Rounded:
     rows: Rows = rows_of(values, spec)
     if correction is not None:
-        rows = corrected(rows, correction)
+        rows = CorrectedRows(rows, correction)
     grid = levels(spec)
     if spec.qtype.kind == "codebook" and not grid.book:
         importance = None if moments is None else np.diag(moments)
@@ -227,17 +244,6 @@ def _rounded(
         form = "half" if values.dtype == np.float16 or form != "f32" else "f32"
     found = round_blocks(rows, grid, block_size(spec), method, moments, form=form, out=turned(codes, spec))
     return Rounded(found.grid.scale, found.grid.zero_point, found.codes, found.method, found.loss, grid)
-
-
-def corrected(rows: Rows, correction: F64) -> F32:
-    """W + W A, some rows at a time."""
-    count, k = rows.shape
-    found = np.empty((count, k), np.float32)
-    step = max(1, FITTED // max(k, 1))
-    for start in range(0, count, step):
-        some = rows[start : start + step]
-        found[start : start + step] = some + some @ correction
-    return found
 
 
 def block_values(encoding: Encoding) -> F32:
