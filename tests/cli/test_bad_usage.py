@@ -11,6 +11,7 @@ from tests.cli.conftest import CNN, Run
 
 MODEL, DATA = CNN / "model.onnx", CNN / "calibration.npz"
 ORT = ("--target", "onnxruntime")
+W4 = (*ORT, "--precision", "w4")
 
 COMPILE: dict[str, tuple[tuple[object, ...], str]] = {
     "unknown option": ((MODEL, *ORT, "--quantise"), "No such option '--quantise'"),
@@ -50,6 +51,19 @@ COMPILE: dict[str, tuple[tuple[object, ...], str]] = {
     ),
     "cache in FP8 on Hexagon": (
         (MODEL, "--target", "qnn", "--kv-cache", "fp8"), "activations are integers of 8 or 16 bits there (known: int8)",
+    ),
+    "average over all": ((MODEL, *W4, "--average-bits", "9"), "layers have 2, 3, 4, 8 bits, so they have no 9"),
+    "average under all": ((MODEL, *W4, "--average-bits", "1.5"), "so they have no 1.5 on average"),
+    "average and bits": ((MODEL, *W4, "--average-bits", "3", "--bits", "4"), "--bits says what every layer has"),
+    "average and format": ((MODEL, *W4, "--average-bits", "3", "--format", "nf4"), "--format says what every"),
+    "average of portable": ((MODEL, *W4, "--average-bits", "3", "--portable"), "layers have 4, 8 bits, so they"),
+    "unknown format": ((MODEL, *W4, "--format", "nf5"), "--format: there is no format 'nf5' (known: int, ternary"),
+    "bits of no format": ((MODEL, *W4, "--format", "nf4", "--bits", "3"), "format nf4 has no weights of 3 bits (4)"),
+    "block of no format": ((MODEL, *W4, "--format", "mxfp4", "--block", "64"), "mxfp4 has no blocks of 64 (32)"),
+    "unknown bits": ((MODEL, *W4, "--bits", "5"), "--bits: format int has no weights of 5 bits (2, 3, 4 or 8)"),
+    "bits of no table": ((MODEL, *W4, "--table-bits", "3"), "tables have no kernel for 3 bits (0, 2, 4, 8)"),
+    "portable bits": (
+        (MODEL, *W4, "--portable", "--bits", "3"), "--portable: no DequantizeLinear of ONNX Runtime reads 3 bits",
     ),
     "missing recipe": ((MODEL, *ORT, "--recipe", "gone.toml"), "gone.toml: cannot be read"),
     "recipe that is not TOML": ((MODEL, *ORT, "--recipe", MODEL), "is not TOML"),
