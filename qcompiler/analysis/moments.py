@@ -19,6 +19,7 @@ from qcompiler.analysis.tap import Seen, Shed, Tap
 from qcompiler.data import Sample
 from qcompiler.errors import DataError
 from qcompiler.numerics.patches import Window, patches
+from qcompiler.numerics.shrinkage import shrink
 
 F64 = npt.NDArray[np.float64]
 PLACES = 256
@@ -107,14 +108,14 @@ def collect_patch_moments(
 
 
 class Pair(NamedTuple):
-    """Sums over rows x of a float model and y of the same place in another: of y y^T, and of x y^T."""
+    """Sums over rows x of a float model and y of the same place in another: of y y^T, and of (x - y) y^T."""
 
     second: F64
-    cross: F64
+    lost: F64
 
 
 def summed(name: str, width: int, values: Iterable[npt.NDArray[Any]], samples: Sequence[Sample]) -> F64 | None:
-    """The moments of one tensor; None where it is wider than `LARGEST`, or held no row.
+    """The moments of one tensor, shrunk (`shrinkage`); None where it is wider than `LARGEST`, or held no row.
 
     Args:
         name: of the tensor.
@@ -125,11 +126,16 @@ def summed(name: str, width: int, values: Iterable[npt.NDArray[Any]], samples: S
     Raises:
         DataError: it holds NaN or infinity.
     """
-    found: dict[str, F64] = {}
-    for value, sample in zip(values if width <= LARGEST else (), samples, strict=width <= LARGEST):
+    if width > LARGEST:
+        return None
+    found, count = dict[str, F64](), 0
+    for value, sample in zip(values, samples, strict=True):
         rows = _rows(value)
         if rows.size and rows.shape[1] == width:
             _add(found, name, _finite(name, rows.T @ rows, sample))
+            count += len(rows)
+    if found:
+        shrink(found[name], count)
     return found.get(name)
 
 
@@ -141,15 +147,19 @@ def paired(
     samples: Sequence[Sample],
 ) -> Pair | None:
     """What a tensor is beside what it is in a reference, which comes first; otherwise as `summed`."""
-    found: dict[str, F64] = {}
     if width > LARGEST:
         return None
+    found, count = dict[str, F64](), 0
     for one, other, sample in zip(reference, values, samples, strict=True):
         x, y = _rows(one), _rows(other)
         if x.size and x.shape[1] == width:
             _add(found, "second", _finite(name, y.T @ y, sample))
-            _add(found, "cross", _finite(name, x.T @ y, sample))
-    return Pair(**found) if found else None
+            _add(found, "lost", _finite(name, np.asarray((x - y).T @ y, np.float32), sample))
+            count += len(x)
+    if not found:
+        return None
+    found["lost"] *= shrink(found["second"], count)
+    return Pair(**found)
 
 
 def _add(found: dict[str, F64], name: str, product: npt.NDArray[np.float32]) -> None:

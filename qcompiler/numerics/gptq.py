@@ -98,18 +98,17 @@ def cholesky(hessian: F64, damping: float = DAMPING, order: I64 | None = None) -
     raise DataError("the second moments of a layer's inputs have no Cholesky factor", hint="is the data all zeros?")
 
 
-def correction(second: F64, cross: F64, damping: float = DAMPING) -> F64:
+def correction(second: F64, lost: F64, damping: float = DAMPING) -> F64:
     """A (K, K), such that W + W A gives with inputs y what W gives with x, as nearly as any matrix does.
 
-    Least squares over all rows, W x ~ (W + W A) y: A = (C - H) H^-1, where H = sum y y^T and C = sum x y^T, H damped.
-    What was lost in front of a layer, for which y differs from x, is so made good in part. A takes the memory of C.
+    Least squares over all rows, W x ~ (W + W A) y: A = D H^-1, where H = sum y y^T and D = sum (x - y) y^T, H damped.
+    What was lost in front of a layer, for which y differs from x, is so made good in part. A takes the memory of D.
 
     Source: Li et al., "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration" (2025).
     """
     lower, _ = cholesky(second, damping)
-    cross = np.ascontiguousarray(cross)
-    cross -= second
-    return np.asarray(linalg.cho_solve((lower, True), cross.T, overwrite_b=True, check_finite=False).T)
+    turned = np.ascontiguousarray(lost).T
+    return np.asarray(linalg.cho_solve((lower, True), turned, overwrite_b=True, check_finite=False).T)
 
 
 class Factored(NamedTuple):

@@ -1,7 +1,7 @@
 """Weights in blocks, layer after layer in the order of the graph, each knowing what those in front of it lost.
 
-    H = sum y y^T, C = sum x y^T      x: what a layer reads in the float model, y: behind rounded weights
-    W + W A -> codes                  A = (C - H) H^-1 (`gptq.correction`), by the moments H
+    H = sum y y^T, D = sum (x - y) y^T      x: what a layer reads in the float model, y: behind rounded weights
+    W + W A -> codes                        A = D H^-1 (`gptq.correction`), by the moments H
 
 Layers that read the same value go together. Both models are walked through once (`Walk`): each piece is run when what
 is in front of it is rounded, so memory is that of one piece of the model and of the moments of one value.

@@ -1,7 +1,7 @@
 """Whether there is the memory that a compile on disk by data takes, asked before it is taken.
 
-weights     the largest matrix product in float32, as it is computed, handed over, and copied by ONNX Runtime
-moments     H, C, A, and what solving for A takes, of the widest value
+weights     the largest matrix product in float32, as it is handed over and computed
+moments     of the widest value H and A, two for the factor of H, and a sample's share; not at the same time
 fixed       the process, rows that are rounded at once, activations of a sample
 """
 
@@ -17,7 +17,7 @@ from qcompiler.errors import UsageError
 from qcompiler.search.in_turn import Turn
 
 MIB = 1 << 20
-COPIES, MATRICES, FIXED = 3, 8, 768 * MIB
+COPIES, MATRICES, FIXED = 2.5, 4.5, 896 * MIB
 
 
 def needed(model: ir.Model, turns: Iterable[Turn], widest: int) -> int:
@@ -25,7 +25,7 @@ def needed(model: ir.Model, turns: Iterable[Turn], widest: int) -> int:
     read = {id(t): t for node in model.nodes if node.op != "Gather" for t in node.inputs if isinstance(t, ir.Constant)}
     largest = max((math.prod(map(int, t.shape)) for t in read.values()), default=0)
     width = max((turn.width for turn in turns if turn.width <= widest), default=0)
-    return COPIES * 4 * largest + MATRICES * 8 * width**2 + FIXED
+    return int(max(COPIES * 4 * largest, MATRICES * 8 * width**2)) + FIXED
 
 
 def available() -> int | None:

@@ -18,7 +18,8 @@ def test_the_largest_product_and_the_widest_value_count() -> None:
         "g (float[4, 512] x) => (float[4, 2048] y) { y = MatMul (x, w) }", {"w": np.zeros((512, 2048), np.float32)}
     )
     turns = [Turn("x", 512, []), Turn("z", 9000, [])]
-    assert memory.needed(model, turns, 8192) == 3 * 4 * MIB + 8 * 8 * 512 * 512 + memory.FIXED
+    assert memory.needed(model, turns, 8192) == int(2.5 * 4 * MIB) + memory.FIXED
+    assert memory.needed(model, [*turns, Turn("w", 1024, [])], 8192) == 36 * MIB + memory.FIXED
 
 
 def test_too_little_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
