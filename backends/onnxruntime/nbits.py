@@ -32,6 +32,7 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.backends.onnxruntime.scales import Scales
 from qcompiler.backends.onnxruntime.unpack import PLANES, Book, Unpacker, together
+from qcompiler.backends.onnxruntime.weight_formats import fitting
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.rewrite import Refusal
 
@@ -220,6 +221,8 @@ def pack(dequantize: ir.Node) -> Packed | str:
         return f"there is no kernel for {kind}"
     if size < SMALLEST_BLOCK or size & (size - 1):
         return f"blocks of {size} have no kernel: a power of two from {SMALLEST_BLOCK} on"
+    rows, k = (int(d) for d in (source.shape if axis else source.shape[::-1]))
+    size = fitting(size, k)
     scale = Scales.read(dequantize.inputs[1])
     assert scale is not None
     scale = replace(scale, stored=np.ascontiguousarray(turned(scale.stored, axis)))
@@ -240,7 +243,6 @@ def pack(dequantize: ir.Node) -> Packed | str:
             ahead = (1 << (bits - 1)) - int(zero.flat[0])
             read, zero = read + np.uint8(ahead % 256), np.full_like(zero, 1 << (bits - 1))
         book = Book(read, bits)
-    rows, k = (int(d) for d in (source.shape if axis else source.shape[::-1]))
 
     def plane(low: int, width: int) -> Callable[[], U8]:
         return lambda: packed_rows(turned(ir.array(source), axis), fill, shift, width, size, low)

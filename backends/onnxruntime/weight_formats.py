@@ -66,6 +66,11 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
+def fitting(size: int, width: int) -> int:
+    """The size of blocks of a row: where one block holds it all, no more than is filled up to a size of a kernel."""
+    return min(size, max(SIZES[0], 1 << (width - 1).bit_length()))
+
+
 def checked(name: str, bits: int, size: int) -> tuple[int, int]:
     """The bits of a format and the size of its blocks, each given as 0 for what is usual.
 

@@ -24,7 +24,7 @@ import numpy as np
 from qcompiler import ir
 from qcompiler.backends.onnxruntime.expert_tables import chosen_weights
 from qcompiler.backends.onnxruntime.spec import matrix_weight
-from qcompiler.backends.onnxruntime.weight_formats import FORMATS
+from qcompiler.backends.onnxruntime.weight_formats import FORMATS, fitting
 from qcompiler.errors import UsageError
 from qcompiler.quant import QSpec
 from qcompiler.targets import Condition, Float, OpRule, Weight, reduced_axis
@@ -97,7 +97,7 @@ class Blocks:
 
     def _whole_blocks(self, node: ir.Node) -> str | None:
         width = int(node.inputs[1].shape[reduced_axis(node)])
-        return f"rows of {width} numbers are no whole blocks" if width % self.size else None
+        return f"rows of {width} numbers are no whole blocks" if width % fitting(self.size, width) else None
 
     def _table(self, name: str, bits: int, *roles: Condition) -> OpRule:
         def whole_bytes(node: ir.Node) -> str | None:

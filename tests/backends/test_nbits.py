@@ -95,6 +95,20 @@ def language_with(found: Candidate, weights: dict[str, object]) -> ir.Model:
     return model
 
 
+def test_a_row_that_is_less_than_a_block_is_not_filled_up_to_it() -> None:
+    """One block of 64 holds the 48 inputs of a layer, with the codes and the scale of one of 256."""
+    found = made(language(), block=256, accuracy_level=0)
+    layers = {node.attrs["K"]: node for node in found.model.nodes if node.op == "MatMulNBits"}
+    assert {k: node.attrs["block_size"] for k, node in layers.items()} == {80: 128, 48: 64}
+    assert layers[48].inputs[1].shape == (24, 1, 32)
+    (table,) = (node for node in found.model.nodes if node.op == "GatherBlockQuantized")
+    assert table.attrs["block_size"] == 128
+    samples = feed()
+    plain = language_with(found, {site.tensor: decision.encoding for site, decision in found.plan.quantized()})
+    for got, wanted in zip(run(found.model, samples), run(plain, samples), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["rtn", "mse", "hqq"])
 def test_eight_bits_are_close_to_float(method: str) -> None:
     model, samples = language(), feed()
@@ -135,12 +149,13 @@ def test_a_layer_that_is_a_table_has_its_bits(options: dict[str, object], bits: 
     ("k", "options", "bits"),
     [
         (80, {}, {8, 4}),  # no whole blocks
+        (128, {"block": 256}, {8}),  # it does: a block takes the whole row
         (96, {"bits": 8, "table_bits": 4}, {8, 4}),  # layers have more
         (96, {"portable": True}, {8, 4}),  # DequantizeLinear reads them in different layouts
         (96, {"table_bits": 0}, {4}),
     ],
 )
-def test_a_layer_that_gains_nothing_from_its_table_has_its_own_bits(
+def test_where_a_layer_gains_nothing_from_its_table_it_has_its_own_bits(
     k: int, options: dict[str, object], bits: set[int]
 ) -> None:
     one = made(language(k, 64, tied=True), **options)
