@@ -214,7 +214,8 @@ def test_a_whole_compile_on_the_command_line(name: str, bits: int, tmp_path: Pat
     (tmp_path / "r.toml").write_text("sqnr_floor = -100\n")  # three levels lose more than a compile lets pass
     args = (
         tmp_path / "m.onnx", "--target", "onnxruntime", "--precision", "w4", "--format", name, "--bits", str(bits),
-        "--recipe", tmp_path / "r.toml", "--data", tmp_path / "data.npz", "--bench-seconds", "0", "--max-drop", "none", "-q",
+        "--recipe", tmp_path / "r.toml", "--data", tmp_path / "data.npz", "--bench-seconds", "0", "--max-drop", "none",
+        "-q",
     )  # fmt: skip
     for folder in ("a", "b"):
         result = qcompile(*args, "-o", tmp_path / folder)
