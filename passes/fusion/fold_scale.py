@@ -12,6 +12,7 @@ from typing import ClassVar
 from qcompiler import ir
 from qcompiler.passes.fusion.channelwise import Affine, affine, constant_first, per_channel
 from qcompiler.passes.fusion.linear import LINEAR, Linear, linear
+from qcompiler.passes.fusion.ties import tied
 from qcompiler.rewrite import Const, Match, Op, Rule
 
 
@@ -24,11 +25,14 @@ def output_affine(found: Match) -> Affine | str:
     return values if isinstance(values, str) else affine(op.op, values, constant_first(found))
 
 
-def copied(view: Linear, limit: int) -> str | None:
-    """Why scaling the weight costs more than it saves: another node keeps the old one, of more than `limit` bytes."""
+def copied(edit: ir.Editor, view: Linear, limit: int) -> str | None:
+    """Why scaling the weight costs more than it saves: another node keeps the old one, of more than `limit` bytes, or
+    it is a table, too, which targets store once."""
     users = {id(user) for user in view.weight.outputs}
     if len(users) > 1 and (size := ir.nbytes(view.weight)) > limit:
         return f"weight {view.weight.name!r} has {len(users)} users, and a copy takes {size} bytes"
+    if (table := tied(edit.model).get(view.node.name)) is not None:
+        return f"weight {view.weight.name!r} is the table {table!r}, too, and would be stored a second time"
     return None
 
 
@@ -49,7 +53,7 @@ class FoldScale(Rule):
         view, change = Linear(found.node("linear")), output_affine(found)
         if isinstance(change, str):
             return change
-        return view.unsafe(change.scale, change.shift) or copied(view, self.copy_limit)
+        return view.unsafe(change.scale, change.shift) or copied(edit, view, self.copy_limit)
 
     def rewrite(self, edit: ir.Editor, found: Match) -> None:
         """Writes new weights and bias; the linear operator takes over the output."""

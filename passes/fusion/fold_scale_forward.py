@@ -70,7 +70,7 @@ class FoldScaleForward(Rule):
         view, change = Linear(found.node("linear")), _input_affine(found)
         if isinstance(change, str):
             return change
-        if reason := view.unsafe(change.scale, change.shift, of_input=True) or copied(view, self.copy_limit):
+        if reason := view.unsafe(change.scale, change.shift, of_input=True) or copied(edit, view, self.copy_limit):
             return reason
         return spreads(change.scale, self.spread, found.tensor("c").name)
 

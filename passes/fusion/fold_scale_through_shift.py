@@ -54,7 +54,7 @@ class FoldScaleThroughShift(Rule):
             return f"{found.tensor('s').name!r} holds a zero, which {found.tensor('t').name!r} cannot be divided by"
         if reason := spreads(scale, self.spread, found.tensor("s").name):
             return reason
-        if reason := view.unsafe(scale, of_input=True) or copied(view, self.copy_limit):
+        if reason := view.unsafe(scale, of_input=True) or copied(edit, view, self.copy_limit):
             return reason
         if not (np.abs(shift) * np.finfo(view.dtype).eps < 0.25).all():
             return f"{found.tensor('t').name!r} / {found.tensor('s').name!r} is so large that adding it rounds"

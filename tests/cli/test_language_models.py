@@ -68,6 +68,10 @@ def test_by_the_disk_it_is_the_same(run: Run) -> None:
         assert done.exit_code == 0, done.output
     disk, memory = (onnx.load(f"{name}/model.onnx").graph for name in ("disk", "memory"))
     assert list(disk.node) == list(memory.node)
+    codes = [
+        t.name for t in memory.initializer if t.data_type == onnx.TensorProto.UINT8 and np.prod(t.dims) >= 1024 * 128
+    ]
+    assert codes == ["/MatMul_b"], "the output layer is the table"
     for one, other in zip(disk.initializer, memory.initializer, strict=True):
         assert one.name == other.name
         np.testing.assert_array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))

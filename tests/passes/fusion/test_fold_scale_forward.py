@@ -132,3 +132,15 @@ def test_a_large_shared_weight_is_not_copied() -> None:
     assert_same_numbers(first, result)
     _, records = transform(first, FoldScaleForward(copy_limit=95))
     assert refusals(records) == ["weight 'w' has 2 users, and a copy takes 96 bytes"]
+
+
+@pytest.mark.parametrize(("op", "turned"), [("MatMul(t, w)", True), ("Gemm <transB = 1> (t, w)", False)])
+def test_a_table_is_left_as_it_is(op: str, turned: bool) -> None:
+    """Scaled, the output layer of a model with tied weights would no longer be the table."""
+    table = normal(6, 4)
+    constants = {"table": table, "w": np.ascontiguousarray(table.T) if turned else table, "s": factor(4)}
+    text = "g (int64[N] i, float[N, 4] x) => (float[N, 6] y) { e = Gather(table, i) a = Add(e, x) t = Mul(a, s) "
+    text += f"y = {op} }}"
+    result, records = transform(parse(text, constants), FoldScaleForward())
+    assert ops(result) == ["Gather", "Add", "Mul", op.split("(")[0].split()[0]]
+    assert refusals(records) == ["weight 'w' is the table 'table', too, and would be stored a second time"]

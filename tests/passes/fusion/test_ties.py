@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qcompiler.passes.plan.ties import tied
+from qcompiler.passes.fusion.ties import tied
 from tests.graphs import parse
 
 RNG = np.random.default_rng(5)
