@@ -25,8 +25,8 @@ from qcompiler.numerics.block_range import PIECE
 from qcompiler.numerics.block_rounding import Rows, round_blocks
 from qcompiler.numerics.codebook import learned
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
-from qcompiler.passes.lower.codes import values_of
 from qcompiler.passes.fusion.ties import tied
+from qcompiler.passes.lower.codes import values_of
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import E2M1

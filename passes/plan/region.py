@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qcompiler import ir
+from qcompiler.passes.fusion.ties import tied
 from qcompiler.passes.plan.bounds import expressible
 from qcompiler.passes.plan.eligible import disqualified, kept_float, unread_output
-from qcompiler.passes.fusion.ties import tied
 from qcompiler.quant import Precision
 from qcompiler.targets import Activation, Float, OpRule, TargetSpec
 
