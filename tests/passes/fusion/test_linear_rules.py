@@ -233,7 +233,9 @@ TAKEN = {"mobilenetv3_small": 1, "ppocrv3_det": 51, "minilm_l6": 6}
 
 
 @pytest.mark.zoo
-@pytest.mark.parametrize("name", [*TAKEN, "resnet20_cifar10", "vit_cifar10", "kws_dscnn", "silero_vad", "yunet_320"])
+@pytest.mark.parametrize(
+    "name", [*TAKEN, "stories260k", "resnet20_cifar10", "vit_cifar10", "kws_dscnn", "silero_vad", "yunet_320"]
+)
 def test_zoo_models_keep_their_numbers(zoo: ModuleType, name: str) -> None:
     entry = zoo.MODELS[name]
     before = ir.Model.from_proto(onnx.load(entry.path))
