@@ -127,13 +127,15 @@ def folded(model: Path, folder: Path) -> Path:
     return folder / "folded.onnx"
 
 
-def step(paths: dict[str, Path], data: list[Feed], past: int, length: int, rounds: int = 60) -> dict[str, float]:
-    """Median milliseconds of a step of `length` tokens behind `past` others; the files in turns."""
+def step(paths: dict[str, Path], data: list[Feed], past: int, length: int, rounds: int = 200) -> dict[str, float]:
+    """Median milliseconds of a step of `length` tokens behind `past` others; the files in turns, in an order of its own
+    each time, since each finds the caches as the one before left them."""
     runs = {name: session(path) for name, path in paths.items()}
     times: dict[str, list[float]] = {name: [] for name in paths}
+    rng = np.random.default_rng(0)
     for _ in range(rounds):
-        for name, run in runs.items():
-            feed = {}
+        for name in rng.permutation(list(runs)).tolist():
+            feed, run = {}, runs[name]
             for tensor in run.get_inputs():
                 value = data[0][tensor.name]
                 if "past" in tensor.name:
