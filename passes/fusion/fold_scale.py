@@ -31,7 +31,8 @@ def copied(edit: ir.Editor, view: Linear, limit: int) -> str | None:
     users = {id(user) for user in view.weight.outputs}
     if len(users) > 1 and (size := ir.nbytes(view.weight)) > limit:
         return f"weight {view.weight.name!r} has {len(users)} users, and a copy takes {size} bytes"
-    if (table := tied(edit.model).get(view.node.name)) is not None:
+    matrix = view.node.op in ("MatMul", "Gemm")
+    if matrix and (table := tied(edit.model).get(view.node.name)) is not None:
         return f"weight {view.weight.name!r} is the table {table!r}, too, and would be stored a second time"
     return None
 
