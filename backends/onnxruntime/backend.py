@@ -12,6 +12,7 @@ from qcompiler.analysis.session import MODEL, Checked, mark, write_session
 from qcompiler.backends.base import Conditioning, Host, Job
 from qcompiler.backends.conformance import Conformance
 from qcompiler.backends.onnxruntime.condition import condition
+from qcompiler.backends.onnxruntime.divide_by_root import DivideByRoot
 from qcompiler.backends.onnxruntime.expert_tables import ExpertTables
 from qcompiler.backends.onnxruntime.experts import UseQMoE
 from qcompiler.backends.onnxruntime.fold_float8 import FoldFloat8
@@ -140,7 +141,7 @@ class OnnxRuntime:
             own = (*own, UseQMoE(bits, blocks.size, blocks.symmetric, self.accuracy_level, kept))
         known = stats if isinstance(stats, Statistics) else None
         cache = (QuantizeCache(self.kv_cache, known),) if self.kv_cache and precision != "float" else ()
-        return (*own, *cache, SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))
+        return (*own, *cache, DivideByRoot(), SpreadNorm(), SpreadBias(plan.nodes), HoldFloat(plan.nodes))
 
     def simulate(self, model: ir.Model) -> ir.Model:
         """Itself."""

@@ -250,7 +250,8 @@ def test_layers_get_more_bits_by_their_role() -> None:
     wide = {name for name, node in plan.nodes.items() if node.rule == "needy-matrix"}
     assert wide == {f"/blocks.{i}/{part}/MatMul" for i in range(6) for part in ("attention/o", "down")}
     assert {plan.nodes[name].precision for name in wide} == {"w8"}
-    assert sum(node.rule == "block-matrix" for node in plan.nodes.values()) == 43 - 12
+    assert sum(node.rule == "block-matrix" for node in plan.nodes.values()) == 43 - 12 - 1
+    assert (plan.nodes["/MatMul"].rule, plan.nodes["/MatMul"].precision) == ("tied-matrix", "w8")
 
 
 def test_our_language_model_keeps_its_words_in_4_bits(tmp_path: Path) -> None:

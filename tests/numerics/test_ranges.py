@@ -246,8 +246,8 @@ def test_speed(name: str) -> None:
         start = time.perf_counter()
         METHODS[name](hist, **U8)
         best = min(best, time.perf_counter() - start)
-    # 5 ms, and 20 ms for entropy, on a quiet machine; tripled for a busy one.
-    assert best < (0.06 if name == "entropy" else 0.015)
+    # 5 ms, and 20 ms for entropy, on a quiet machine: what is far more has become another algorithm.
+    assert best < (0.4 if name == "entropy" else 0.1)
 
 
 def test_a_range_is_searched_once_for_each_content(monkeypatch: pytest.MonkeyPatch) -> None:
