@@ -76,5 +76,9 @@ def test_by_the_disk_it_is_the_same(run: Run) -> None:
         assert one.name == other.name
         np.testing.assert_array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
     told, said = (report(name) for name in ("disk", "memory"))
-    assert told["accuracy"] == said["accuracy"] and told["language"] == said["language"]
+    # ONNX Runtime fuses norms that are not cut in two, and rounds them otherwise in the last bit
+    for key in ("float", "quantized", "drop", "ci_low", "ci_high"):
+        assert told["accuracy"][key] == pytest.approx(said["accuracy"][key], rel=1e-3)
+    assert told["accuracy"]["samples"] == said["accuracy"]["samples"]
+    assert told["language"]["kl"] == pytest.approx(said["language"]["kl"], rel=1e-2)
     assert Path("disk/plan.json").read_text() == Path("memory/plan.json").read_text()
