@@ -103,5 +103,5 @@ def _scales(weight: F32, h: npt.NDArray[np.float64], grid: BlockGrid, codes: I32
 
 
 def turned(values: npt.NDArray[T]) -> npt.NDArray[T]:
-    """A matrix with its columns as rows, each of them in one piece."""
-    return np.ascontiguousarray(values.T)
+    """A copy of a matrix with its columns as rows, each of them in one piece."""
+    return values.T.copy()

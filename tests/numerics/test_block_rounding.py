@@ -102,6 +102,17 @@ def test_gptq_and_descent_never_lose_more(levels: Levels, seed: int, samples: in
     assert levels.low <= codes.min() and codes.max() <= levels.high
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_descent_leaves_what_it_is_given(rows: int) -> None:
+    """One row has its columns in one piece whichever way round."""
+    weight, h = problem(7, rows=rows)
+    grid = least_squares(weight, Levels.unsigned(3), 16)
+    codes = np.zeros(weight.shape, np.int32)
+    loss = gptq.proxy_loss(weight - grid.values(codes), h)
+    _, better, after = descend(weight, h, grid, codes, loss)
+    assert after < loss and better.any() and not codes.any()
+
+
 @given(seed=st.integers(0, 10**6), noise=st.floats(0.01, 1.0), rows=st.integers(5, 80))
 @settings(max_examples=20)
 def test_a_correction_brings_outputs_nearer(seed: int, noise: float, rows: int) -> None:
