@@ -30,9 +30,7 @@ class DivideByRoot(GraphPass):
                 source = node.inputs[0].inputs if node.op == "Reciprocal" and not node.domain else []
                 if not source or source[0].op != "Sqrt" or node.inputs[0].dtype is None:
                     continue
-                one = edit.constant(f"{node.name}_one", np.ones((), node.inputs[0].dtype))
-                root, outputs = node.inputs[0], list(node.outputs)
-                edit.set_outputs(node, [])
-                edit.add("Div", [one, root], name=node.name, outputs=outputs, before=node)
-                edit.erase(node)
+                root = node.inputs[0]
+                node.op = "Div"
+                edit.set_inputs(node, [edit.constant(f"{node.name}_one", np.ones((), root.dtype)), root])
                 record.changes += 1

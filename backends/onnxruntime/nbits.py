@@ -32,13 +32,12 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.backends.onnxruntime.scales import Scales
 from qcompiler.backends.onnxruntime.unpack import PLANES, Book, Unpacker, together
-from qcompiler.backends.onnxruntime.weight_formats import fitting
+from qcompiler.backends.onnxruntime.weight_formats import SIZES, fitting
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.rewrite import Refusal
 
 DOMAIN = "com.microsoft"
 WIDTHS = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8}
-SMALLEST_BLOCK = 16
 PIECE = 1 << 18
 """Codes that are packed at a time."""
 U8 = npt.NDArray[np.uint8]
@@ -219,8 +218,8 @@ def pack(dequantize: ir.Node) -> Packed | str:
     size, axis = int(dequantize.attrs["block_size"]), int(dequantize.attrs.get("axis", 1)) % 2
     if kind not in WIDTHS:
         return f"there is no kernel for {kind}"
-    if size < SMALLEST_BLOCK or size & (size - 1):
-        return f"blocks of {size} have no kernel: a power of two from {SMALLEST_BLOCK} on"
+    if size < SIZES[0] or size & (size - 1):
+        return f"blocks of {size} have no kernel: a power of two from {SIZES[0]} on"
     rows, k = (int(d) for d in (source.shape if axis else source.shape[::-1]))
     size = fitting(size, k)
     scale = Scales.read(dequantize.inputs[1])

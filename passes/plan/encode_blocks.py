@@ -27,6 +27,7 @@ from qcompiler.numerics.codebook import learned
 from qcompiler.numerics.levels import E2M1_BOOK, NF4_BOOK, Levels
 from qcompiler.passes.fusion.ties import tied
 from qcompiler.passes.lower.codes import values_of
+from qcompiler.passes.plan.annotate import along
 from qcompiler.pipeline import PassRecord, PlanPass
 from qcompiler.quant import Encoding, PerBlock, QSpec, QuantPlan, Site, SitePlan
 from qcompiler.quant.qtype import E2M1
@@ -80,7 +81,8 @@ class EncodeBlocks(PlanPass):
         done: dict[Site, SitePlan] = {}
         # layers first: a table that is an output layer, too, takes its codes
         order = sorted(blocked(plan), key=lambda site: nodes[site.consumer].op == "Gather")
-        tied = self._tables(nodes, plan, order) if self.corrections else frozenset()
+        tables = any(nodes[site.consumer].op == "Gather" for site in order)
+        shared = in_tables(model, plan) if self.corrections and tables else frozenset()
         for site in order:
             decision, node = plan.sites[site], nodes[site.consumer]
             if decision.choice is None or decision.encoding is not None:
@@ -91,7 +93,7 @@ class EncodeBlocks(PlanPass):
             if key not in known:
                 read = "" if node.op == "Gather" else node.inputs[0].name
                 # a table has its own values to give, not those that make up for layers in front
-                correction = None if key in tied else self.corrections.get(read)
+                correction = None if site in shared else self.corrections.get(read)
                 known[key] = _rounded(values, spec, self.method, self.moments.get(read), correction)
             found = known[key]
             self.losses.setdefault(found.method, []).append(found.loss)
@@ -99,15 +101,6 @@ class EncodeBlocks(PlanPass):
         record.changes = len(done)
         record.notes += said(self.losses)
         return plan.with_sites(done)
-
-    @staticmethod
-    def _tables(nodes: Mapping[str, ir.Node], plan: QuantPlan, order: list[Site]) -> frozenset[bytes]:
-        found = set()
-        for site in order:
-            spec, node = plan.sites[site].choice, nodes[site.consumer]
-            if spec is not None and node.op == "Gather":
-                found.add(digest(rows_of(ir.array(node.inputs[site.port]), spec), spec))
-        return frozenset(found)
 
 
 def said(losses: Mapping[str, list[float]]) -> list[str]:
@@ -220,8 +213,7 @@ def turned(values: npt.NDArray[Any], spec: QSpec) -> npt.NDArray[Any]:
 
 def digest(rows: TurnedRows, spec: QSpec) -> bytes:
     """Equal for matrices whose codes must be equal."""
-    kind = (spec.qtype, block_size(spec), spec.symmetric, spec.narrow, spec.scale)
-    found = sha256(str((rows.shape, rows.values.dtype, *kind)).encode())
+    found = sha256(str((rows.shape, rows.values.dtype, along(spec, 0, 0))).encode())
     step = max(1, PIECE // max(rows.shape[1], 1))
     for start in range(0, rows.shape[0], step):
         found.update(rows[start : start + step].data)
@@ -260,13 +252,13 @@ def units(model: ir.Model, plan: QuantPlan) -> list[list[Site]]:
     sites = blocked(plan)
     nodes = {node.name: node for node in model.nodes}
     place = {node.name: number for number, node in enumerate(ir.topological(model.graph))}
-    tables = {site.tensor: plan.sites[site].choice for site in sites if nodes[site.consumer].op == "Gather"}
+    specs = {site: along(spec, 0, 0) for site in sites if (spec := plan.sites[site].choice) is not None}
+    tables = {site.tensor: specs[site] for site in sites if nodes[site.consumer].op == "Gather"}
     ties = tied(model) if tables else {}
     found: dict[object, list[Site]] = defaultdict(list)
     for site in sorted(sites, key=lambda site: (nodes[site.consumer].op == "Gather", place[site.consumer])):
-        table, spec = ties.get(site.consumer, ""), _along_rows(plan.sites[site].choice)
-        twin = table in tables and spec == _along_rows(tables[table])
-        found[table if twin else site.tensor, spec].append(site)
+        table = ties.get(site.consumer, "")
+        found[table if tables.get(table) == specs[site] else site.tensor, specs[site]].append(site)
     return sorted(found.values(), key=lambda unit: place[unit[0].consumer])
 
 
@@ -280,7 +272,3 @@ def in_tables(model: ir.Model, plan: QuantPlan) -> frozenset[Site]:
         for site in unit
         if op[site.consumer] != "Gather"
     )
-
-
-def _along_rows(spec: QSpec | None) -> QSpec | None:
-    return None if spec is None else replace(spec, granularity=PerBlock(0, block_size(spec)))

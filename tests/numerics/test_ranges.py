@@ -243,11 +243,11 @@ def test_speed(name: str) -> None:
     hist = Histogram.of(sample("student", 1_000_000))
     best = np.inf
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()  # what else runs does not count
         METHODS[name](hist, **U8)
-        best = min(best, time.perf_counter() - start)
-    # 5 ms, and 20 ms for entropy, on a quiet machine: what is far more has become another algorithm.
-    assert best < (0.4 if name == "entropy" else 0.1)
+        best = min(best, time.thread_time() - start)
+    # 5 ms, and 20 ms for entropy, on a quiet machine; tripled for a busy one.
+    assert best < (0.06 if name == "entropy" else 0.015)
 
 
 def test_a_range_is_searched_once_for_each_content(monkeypatch: pytest.MonkeyPatch) -> None:
