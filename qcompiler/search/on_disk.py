@@ -35,7 +35,7 @@ from qcompiler.search.in_turn import Alone, InFloat, InTurn, Steps, Tell, Turn, 
 from qcompiler.search.journal import Journal, content_key
 from qcompiler.search.memory import check, needed
 from qcompiler.search.shelf import Shelf
-from qcompiler.search.weights_in_blocks import BY_DATA, ROUNDING, SCALING
+from qcompiler.search.weights_in_blocks import BY_DATA, ROUNDING, SCALING, rescaled
 from qcompiler.targets import TargetSpec
 
 MIB = 1 << 20
@@ -112,11 +112,10 @@ def candidate_on_disk(
     if by_data:
         check(needed(planned, turns(planned, plan), LARGEST))
     if source is not None and by_data and method in SCALING:
-        planned, known = planned.copy(), FactorsOnShelf(shelf.journal)
+        planned = planned.copy()
         with shelf.work() as folder:
             moments = InFloat(draft.model, plan, source, folder, tell)
-            if pipeline.graph(planned, [ScaleInputs(plan, moments, known)]):
-                plan = pipeline.plan(planned, QuantPlan(), [draft.annotate])
+            plan = rescaled(draft, planned, pipeline, moments, FactorsOnShelf(shelf.journal))
     model = planned.copy()
     with shelf.work() as folder:
         steps: Steps = Alone(method)

@@ -18,10 +18,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
+from qcompiler import ir
 from qcompiler.analysis.moments import collect_moments, collect_patch_moments
 from qcompiler.data import Sample
 from qcompiler.numerics.patches import Window
-from qcompiler.passes.condition.scale_inputs import ScaleInputs
+from qcompiler.passes.condition.scale_inputs import Known, ScaleInputs
 from qcompiler.passes.plan.ada_round import window_of
 from qcompiler.passes.plan.encode_blocks import EncodeBlocks, blocked
 from qcompiler.passes.plan.encode_palettes import EncodePalettes, palettes
@@ -70,10 +71,7 @@ def with_codes(
     if source is not None and by_data and blocked(plan):
         if method in SCALING and not apart:
             with TemporaryDirectory(prefix="qcompiler-") as folder:
-                scaling = ScaleInputs(plan, InFloat(draft.model, plan, source, Path(folder), tell))
-                if pipeline.graph(model, [scaling]):
-                    again = pipeline.plan(model, QuantPlan(), [draft.annotate])
-                    plan = replace(again, nodes={**again.nodes, **plan.nodes})
+                plan = rescaled(draft, model, pipeline, InFloat(draft.model, plan, source, Path(folder), tell))
         rounding = ROUNDING.get(method, "auto")
         step = EncodeInTurn(source, "gptq" if apart and rounding == "auto" else rounding, tell)
     tell("round weights", 0, None)
@@ -83,6 +81,24 @@ def with_codes(
     patches = {} if source is None else collect_patch_moments(draft.model, source, windows(draft), memory)
     plan = pipeline.plan(model, plan, [step, EncodePalettes(moments, patches)])
     return replace(draft, model=model, plan=plan, trace=pipeline.trace)
+
+
+def rescaled(
+    draft: Draft, model: ir.Model, pipeline: Pipeline, moments: InFloat, known: Known | None = None
+) -> QuantPlan:
+    """Rescales what layers with weights in blocks read; the plan of the model as it is then, without codes.
+
+    Args:
+        draft: whose layers.
+        model: a copy of the draft's, which is changed.
+        pipeline: runs and records.
+        moments: of the values that are read.
+        known: factors of an earlier run; gets those of this one.
+    """
+    if not pipeline.graph(model, [ScaleInputs(draft.plan, moments, known)]):
+        return draft.plan
+    plan = pipeline.plan(model, QuantPlan(), [draft.annotate])
+    return replace(plan, nodes={**plan.nodes, **draft.plan.nodes})
 
 
 def widths(draft: Draft) -> dict[str, int]:
