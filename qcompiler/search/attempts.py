@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+import numpy as np
+
+from qcompiler import ir
 from qcompiler.analysis import Kind, SessionConfig, Stats
 from qcompiler.backends.conformance import Conformance
 from qcompiler.data import Source
@@ -91,7 +94,7 @@ class Attempts:
             if precision == "mixed" and len(wished) > 1 and not draft.mixes:
                 continue
             if not draft.quantizes and self.drafter.backend.spec.schemes.get(precision):
-                self.notes.append(f"{precision}: no node of the model qualifies")
+                self.notes.append(f"{precision}: no node of the model qualifies{_in_doubles(draft)}")
             if not draft.quantizes and (precision not in recasts or recasts & {*wished[place + 1 :]}):
                 continue  # what is left of it is a float type, which a later one has as its name
             if (opset := self.drafter.prepared.opset) < (least := least_opset(draft.plan)):
@@ -235,3 +238,10 @@ def least_opset(plan: QuantPlan) -> int:
     if ("int", 16) in types:
         return INT16_OPSET
     return FLOAT8_OPSET if ("float", 8) in types else PER_CHANNEL_OPSET
+
+
+def _in_doubles(draft: Draft) -> str:
+    """What to do where nodes that have weights read doubles, which no target has integers for."""
+    nodes = [node for node in draft.model.nodes if any(isinstance(tensor, ir.Constant) for tensor in node.inputs)]
+    doubles = any(tensor.dtype == np.float64 for node in nodes for tensor in node.inputs[:1])
+    return "; its layers compute in float64: export it in float32" if doubles else ""

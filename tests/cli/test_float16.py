@@ -1,4 +1,4 @@
-"""A model in float16 is quantized like one in float32, and comes back as it was where it is not."""
+"""A model in float16 is quantized like one in float32, and comes back as it was where it is not; doubles stay."""
 
 from __future__ import annotations
 
@@ -57,3 +57,14 @@ def test_statistics_fit(run: Run, half: tuple[Path, Path]) -> None:
     options = ("--target", "onnxruntime", "--precision", "int8", "--stats", "s.npz", "--bench-seconds", "0")
     result = run(model, *options, "-o", "out")
     assert result.exit_code == 0, result.output
+
+
+def test_doubles_stay_float_and_are_told(run: Run, tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 17]> g (double[2, 3] x) => (double[2, 3] y)
+    <double[3, 3] w = {1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.5}> { [m] y = MatMul(x, w) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "double.onnx")
+    np.savez(tmp_path / "double.npz", x=np.eye(2, 3))
+    result = run(tmp_path / "double.onnx", "--target", "onnxruntime", "--data", tmp_path / "double.npz", "-o", "o")
+    assert result.exit_code == 0, result.output
+    notes = json.loads(Path("o/report.json").read_text())["notes"]
+    assert "int8: no node of the model qualifies; its layers compute in float64: export it in float32" in notes
