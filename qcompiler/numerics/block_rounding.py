@@ -6,8 +6,8 @@
     gptq    the grid of mse, codes that take back each other's errors (`gptq`), then codes and scales (`descent`)
     auto    gptq where the second moments of the inputs are known, else hqq, or mse under 4 bits
 
-Under 4 bits |e|^p forgives too much: at 2 bits, blocks of 32, docs_llama has a KL of 0.328 by mse and of 0.354 by hqq; at
-4 bits both have 0.0142 (`docs/language-models.md`).
+Under 4 bits |e|^p forgives too much: at 2 bits, blocks of 32, docs_llama has a KL of 0.328 by mse and of 0.354 by hqq;
+at 4 bits both have 0.0142 (`docs/language-models.md`).
 """
 
 from __future__ import annotations
