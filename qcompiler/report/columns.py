@@ -52,7 +52,12 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), indent:
 
 
 def wrapped(head: str, text: str) -> list[str]:
-    """`head` and `text`; what does not fit goes on below the start of `text`. `NO_BREAK` becomes a space that holds."""
+    """`head` and `text`; what does not fit goes on below the start of `text`, all of it where `head` is long.
+
+    `NO_BREAK` becomes a space that holds.
+    """
+    if len(head) > WIDTH // 2 and len(head) + len(text) > WIDTH:
+        return [head.rstrip(), *wrapped("  ", text)]
     room = max(20, WIDTH - len(head))
     parts = textwrap.wrap(text, room, break_on_hyphens=False, drop_whitespace=True) if len(text) > room else [text]
     lines = (f"{head if i == 0 else ' ' * len(head)}{part}" for i, part in enumerate(parts))

@@ -23,6 +23,12 @@ def test_a_hard_space_does_not_break() -> None:
     assert wrapped("", text) == ["x" * 77, "12 kB"]
 
 
+def test_a_long_head_stands_alone() -> None:
+    head, text = f"written to {'x' * 60}: ", ", ".join(["model.onnx"] * 4)
+    assert wrapped(head, text) == [head.rstrip(), f"  {text}"]
+    assert wrapped(head, "short") == [f"{head}short"]
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_960, "1.0 MB"), (10**12, "1000.0 GB")],
