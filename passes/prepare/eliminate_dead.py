@@ -66,7 +66,12 @@ def _trim(edit: ir.Editor, opset: int) -> int:
 
 
 def _optional(node: ir.Node, port: int, opset: int) -> bool:
-    """Whether the operator standard lets output `port` be absent."""
+    """Whether the operator standard lets output `port` be absent.
+
+    Its schema says so of BatchNormalization's statistics, too, which shape inference demands in training mode.
+    """
+    if node.op == "BatchNormalization" and node.attrs.get("training_mode", 0):
+        return False
     schema = None if node.domain else ir.schema(node.op, opset)
     outputs = [] if schema is None else schema.outputs
     return port < len(outputs) and outputs[port].option == defs.OpSchema.FormalParameterOption.Optional

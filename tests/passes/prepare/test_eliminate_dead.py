@@ -81,3 +81,16 @@ def test_does_nothing_where_all_is_used() -> None:
     before = parse("g (float[2] x) => (float[2] y) { y = Mul(x, w) }", {"w": X})
     _, records = transform(before, EliminateDead())
     assert records[0].changes == 0
+
+
+def test_statistics_of_a_batch_stay_with_their_normalization() -> None:
+    """Weight standardization of normalizer-free networks, as PyTorch exports it."""
+    before = parse(
+        """g (float[2, 2, 3] x) => (float[2, 2, 3] y) {
+        y, m, v = BatchNormalization <training_mode = 1> (x, one, zero, zero, one) }""",
+        {"one": np.ones(2, np.float32), "zero": np.zeros(2, np.float32)},
+    )
+    after, _ = transform(before, EliminateDead())
+    assert [len(node.outputs) for node in after.nodes] == [3]
+    x = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    assert_same_numbers(before, after, [{"x": x}])
