@@ -212,6 +212,11 @@ class Linear:
             self._set_weight(edit, self.scaled_weight(scale, of_input=True))
         self._set_bias(edit, bias)
 
+    def become(self, edit: ir.Editor, weight: Vector, bias: Vector) -> None:
+        """Gives a Conv another weight, of the same shape, and a bias, of shape (channels,), unless it is none."""
+        edit.set_input(self.node, 1, edit.constant(f"{self.weight.name}_merged", weight.astype(self.dtype)))
+        self._set_bias(edit, bias if bias.any() or self.bias is not None else None)
+
     def _set_weight(self, edit: ir.Editor, values: npt.NDArray[np.floating]) -> None:
         edit.set_input(self.node, 1, edit.constant(f"{self.weight.name}_scaled", values))
 

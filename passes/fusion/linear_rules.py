@@ -15,8 +15,10 @@ from qcompiler.passes.fusion.fold_scale import FoldScale
 from qcompiler.passes.fusion.fold_scale_forward import FoldScaleForward
 from qcompiler.passes.fusion.fold_scale_through_shift import FoldScaleThroughShift
 from qcompiler.passes.fusion.fold_shift import FoldShift
+from qcompiler.passes.fusion.fold_shift_across_add import FoldShiftAcrossAdd
 from qcompiler.passes.fusion.fold_shift_forward import FoldShiftForward
 from qcompiler.passes.fusion.matmul_add_to_gemm import MatmulAddToGemm
+from qcompiler.passes.fusion.merge_branches import MergeBranches
 from qcompiler.passes.fusion.merge_constants import MergeConstants
 from qcompiler.passes.fusion.normalise_gemm import NormaliseGemm
 from qcompiler.rewrite import Rule
@@ -30,6 +32,8 @@ LINEAR_RULES: Final[tuple[Rule, ...]] = (
     FoldBatchnorm(),
     DecomposeBatchnorm(),
     MergeConstants(),
+    FoldShiftAcrossAdd(),
+    MergeBranches(),
     # the term first: where it can go, the factor has the linear operator right behind it
     FoldShiftForward(),
     FoldScaleForward(),
