@@ -23,7 +23,7 @@ class FoldShiftAcrossAdd(Rule):
     pattern: ClassVar[Op] = Op(
         "Add|Sub",
         linear(BIASED),
-        Op("Add", Any("z"), Const("t"), bind="shift"),
+        Op("Add", Any("z"), Const("t"), bind="shift", shared=True),
         commutative=True,
         bind="op",
     )

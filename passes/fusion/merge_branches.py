@@ -34,7 +34,7 @@ FINEST = 127
 """Steps from zero to the largest weight of a channel in 8 bits."""
 FIRST = Op("Conv", Any("x"), Const("w"), Any("b", optional=True), bind="first")
 SECOND = Op("Conv", Any("x"), Const("v"), Any("c", optional=True), bind="second")
-SCALED = Op("Mul|Div", Any("x"), Const("s"), commutative=True, bind="scale")
+SCALED = Op("Mul|Div", Any("x"), Const("s"), commutative=True, bind="scale", shared=True)
 
 
 @dataclass(frozen=True)
