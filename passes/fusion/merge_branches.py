@@ -1,7 +1,7 @@
-"""Branches of one input that are added become one convolution: Conv(x, W, b) + Conv(x, V, c) -> Conv(x, W + V, b + c).
+"""Conv(x, W, b) + Conv(x, V, c) -> Conv(x, W + V, b + c);  Conv(x, W, b) + x * s -> Conv(x, W + diag(s), b).
 
     V      is put where its taps fall on those of W, with zeros around: a 1 x 1 kernel is the centre of a 3 x 3 one
-    x      is Conv(x, I), and x * s is Conv(x, diag(s)), s a scalar or one number per channel
+    x * s  is Conv(x, diag(s)), s a scalar or one number per channel, and x itself is Conv(x, I)
     Sub    takes the difference
 
 Blocks that are trained with branches, and meant to be merged before they are used, are often exported as they were
