@@ -7,7 +7,8 @@
 | computes from shapes and constants alone    | sizes and positions: float16 counts to 2048 only                      |
 | has no bfloat16 in TensorRT                 | `NO_BF16`                                                             |
 | feeds Sin or Cos                            | an angle of 500 is known to 0.25 in float16                           |
-| Q, DQ whose scale is no normal float16      | digits of the scale would be lost (fact sheet, section 6, item 5)     |
+| Q, DQ whose scale is no float16, or no      | digits of the scale would be lost (fact sheet, section 6, item 5);    |
+| normal one to rounding                      | a product must have both scales in one type: see form f16             |
 | holds subgraphs                             | their values would all have to be cast                                |
 | LSTM, GRU, RNN with lengths of sequences    | the parser masks them with zeros in float32, and refuses the mixture  |
 
@@ -81,7 +82,7 @@ class Single:
             if np.dtype(node.inputs[0].dtype) in (FP4, FP8) and (node.inputs[0].dtype == FP4 or feeds_scale(node)):
                 return "scales in two levels are float32"
             if self.half and is_single(scale) and isinstance(scale, ir.Constant) and not fits_half(ir.array(scale)):
-                return "its scale is no normal float16 number"
+                return "its scale is no float16 number"
             return None
         if node.op in RECURRENT and len(node.inputs) > LENGTHS and node.inputs[LENGTHS].name:
             return "its sequences have lengths, which TensorRT's parser masks in float32"

@@ -1,7 +1,8 @@
 """The forms that scales are stored in.
 
     f32     as they are
-    f16     the nearest float16; as they are where one of them is no normal float16, which would cost digits
+    f16     the nearest float16, under 2^-14 with fewer digits, which cost nothing: codes are chosen for what is stored.
+            Ones under 2^-20 become that beside one of 2^-14 or more; else, and beyond float16, all stay as they are
     half    the nearest float16, for targets that store no other; where one of them is a normal float16, smaller ones
             become the least normal one: steps then are finer than elsewhere in the tensor, if coarser than wished
     pow2    2^ceil(log2 s)
@@ -26,7 +27,7 @@ from qcompiler.numerics.affine import F32
 E4M3_HIGH = np.float32(448)
 # Smallest FP8 number, 2^-9: a scale under it would be stored as 0.
 _E4M3_STEP = np.float32(2.0**-9)
-_F16_LEAST = np.float32(2.0**-24)
+_F16_LEAST, _F16_COARSE = np.float32(2.0**-24), np.float32(2.0**-20)
 _F16_NORMAL, _F16_HIGH = np.float32(2.0**-14), np.float32(65504)
 
 
@@ -36,7 +37,9 @@ def rounded_scale(scale: F32, form: str) -> F32:
         case "f32":
             return scale
         case "f16":
-            return np.asarray(scale.astype(np.float16), np.float32) if fits_half(scale) else scale
+            held = np.maximum(scale, _F16_COARSE) if np.max(scale, initial=0.0) >= _F16_NORMAL else scale
+            there = np.min(held, initial=1.0) >= _F16_COARSE and np.max(held, initial=1.0) <= _F16_HIGH
+            return np.asarray(held.astype(np.float16), np.float32) if there else scale
         case "half":
             least = _F16_NORMAL if np.max(scale, initial=0.0) >= _F16_NORMAL else _F16_LEAST
             held = np.clip(scale, least, _F16_HIGH).astype(np.float16)
@@ -105,8 +108,9 @@ def _nearest_half(scale: F32) -> F32:
 
 
 def fits_half(scale: F32) -> bool:
-    """Whether all scales are normal float16 numbers, to rounding."""
-    return bool(np.min(scale, initial=1.0) >= _F16_NORMAL and np.max(scale, initial=1.0) <= _F16_HIGH)
+    """Whether all scales are float16 numbers, normal ones to rounding."""
+    there = (scale >= _F16_NORMAL) & (scale <= _F16_HIGH)
+    return bool((there | (scale == _nearest_half(scale))).all())
 
 
 def two_levels(scale: F32) -> tuple[F32, F32]:

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from qcompiler.errors import DataError, InternalError
 from qcompiler.numerics.float_grid import PHASES, choose_scale, dequantize_float, phase, quantize_float
 from qcompiler.numerics.histogram import Histogram
-from qcompiler.numerics.scale_forms import rounded_scale, two_levels
+from qcompiler.numerics.scale_forms import fits_half, rounded_scale, two_levels
 
 E4M3 = {"high": 448.0, "dtype": ml_dtypes.float8_e4m3fn}
 E5M2 = {"high": 57344.0, "dtype": ml_dtypes.float8_e5m2}
@@ -94,8 +94,10 @@ def test_forms_of_scales_are_fixed_points_and_positive(scale: np.ndarray, form: 
 def test_forms_of_scales() -> None:
     scale = np.float32([0.1, 1.0, 3.0])
     assert rounded_scale(scale, "f16").tolist() == np.float16([0.1, 1, 3]).tolist()
-    small = np.float32([0.1, 1e-5])
-    assert rounded_scale(small, "f16").tolist() == small.tolist()
+    fewer, least = np.float32([0.1, 1e-5, 1e-9]), 2.0**-20
+    assert rounded_scale(fewer, "f16").tolist() == [*np.float16([0.1, 1e-5]).tolist(), least]
+    for alone in (np.float32([1e-5, 1e-9]), np.float32([1, 1e6])):
+        assert rounded_scale(alone, "f16").tolist() == alone.tolist()
     assert rounded_scale(scale, "pow2").tolist() == [0.125, 1, 4]
     assert rounded_scale(scale, "e8m0").tolist() == [0.125, 1, 4]
     codes, factor = two_levels(scale)
@@ -104,6 +106,16 @@ def test_forms_of_scales() -> None:
     np.testing.assert_allclose(rounded_scale(scale, "e4m3"), scale, rtol=2**-4)
     with pytest.raises(InternalError, match="unknown form"):
         rounded_scale(scale, "f8")
+
+
+@given(hnp.arrays(np.float32, st.integers(1, 20), elements=positive))
+def test_what_fits_half_is_stored_to_rounding(scale: np.ndarray) -> None:
+    once = rounded_scale(scale, "f16")
+    with np.errstate(over="ignore"):
+        stored = once.astype(np.float16).astype(np.float32)
+    assert fits_half(once) == bool((stored == once).all())
+    kept = scale >= 2.0**-20
+    np.testing.assert_allclose(once[kept], scale[kept], rtol=2.0**-5)
 
 
 def test_the_phase_of_least_error() -> None:

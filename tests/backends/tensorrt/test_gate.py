@@ -152,3 +152,24 @@ def test_a_proxy_is_said(tmp_path: Path) -> None:
     found = compiled(tmp_path, target="tensorrt:sm90")
     assert found.report.backend["capability"] == "SM89" and not found.report.backend["exact"]
     assert any("does not compile for sm90" in note for note in found.report.notes)
+
+
+@needs_builder
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize("small", [1, 32])
+def test_products_with_small_weights(precision: str, small: int, tmp_path: Path) -> None:
+    """Scales under the normal numbers of float16: the builder takes none in float32 beside one in float16."""
+    text = "g (float[1, 16, 32] x) => (float[1, 16, 32] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
+    path = network(tmp_path, text, w=(32, 32), v=(32, 32))
+    proto = onnx.load(path)
+    for tensor in proto.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor).copy()
+        values[:, :small] *= 0.003
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(proto, path)
+    samples = [{"x": np.random.default_rng(i).normal(size=(1, 16, 32)).astype(np.float32)} for i in range(4)]
+    found = compile(path, "tensorrt:sm89", samples, output=tmp_path / "out", recipe=Recipe(precision=precision))
+    assert found.exit_status == 0 and found.report.target["shipped"] == precision
+    assert found.report.backend["compiled"] and found.report.backend["fallback"] == []
+    (line,) = [line for line in found.report.candidates if line.precision == precision]
+    assert line.worst_sqnr_db is not None and line.worst_sqnr_db > (30 if precision == "int8" else 20)
