@@ -214,7 +214,7 @@ def _compiled(
         conformance = build()
         while recipe.precision == "auto" and (made := attempts.yielded(shipped, conformance)) is not None:
             candidates[verdicts.choice.index] = made
-            contract = replace(contract, tries=contract.tries + 1)
+            contract = replace(contract, tries=contract.tries + (not made.refused))
             verdicts = judging(candidates, contract=contract)
             shipped = candidates[verdicts.choice.index]
             conformance = build()

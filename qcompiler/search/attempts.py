@@ -168,23 +168,26 @@ class Attempts:
         return found
 
     def yielded(self, shipped: Candidate, made: Conformance) -> Candidate | None:
-        """Where the gate fails: the same with nodes in float that the backend computes otherwise than planned.
+        """Where the gate fails: the same with nodes in float that the backend computes otherwise than planned, or, where
+        there are no such nodes that the search may place, as one that is refused, so that another is chosen.
 
         Returns:
-            None where the gate passes, where there are no such nodes that the search may place, or where nothing
-            quantized would be left.
+            None where the gate passes, or the model is float.
         """
         names = {node.name for node in self.drafter.prepared.nodes} - shipped.placed.keys()
         planned = {name for name, plan in shipped.plan.nodes.items() if plan.precision != "float"}
         back = {other.node: other.rule for other in (*made.fallback, *made.surprises) if other.node in names & planned}
-        if not made.failures or not back:
+        if not made.failures or shipped.precision == "float":
             return None
+        refused = replace(shipped, refused=f"the gate fails: {made.failures[0]}")
+        if not back:
+            return refused
         put = {name: NodePlan("float", "conformance", f"not computed as planned: {why}") for name, why in back.items()}
         placed = {**shipped.placed, **put}
         drafter = replace(self.drafter, placed=placed, algorithms=shipped.algorithms, rows=shipped.rows)
         draft = drafter.draft(shipped.precision)
         if not draft.quantizes:
-            return None
+            return refused
         self._observe(drafter.statistics(draft))
         methods, codes = {**self.methods, **shipped.methods}, (TakeCodes(shipped.plan),)
         again = drafter.candidate(draft, self.stats, shipped.method, methods, codes)

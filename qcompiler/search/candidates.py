@@ -51,13 +51,12 @@ class Candidate:
     Attributes:
         precision, method: what was tried.
         planned: the graph that the plan speaks of: the prepared model with the target's rewrites.
-        model: ready to run.
-        plan: what it was made from.
-        trace: passes that made it from the prepared model.
+        model, plan, trace: ready to run, what it was made from, and by which passes from the prepared model.
         placed: what the search put where (`Drafter.placed`); empty where it had no say.
         simulated: what ONNX Runtime runs in its place; None for the model itself.
         methods: other range methods by tensor pattern, where that was found better.
         algorithms, rows: what it was made with, see `Drafter`.
+        refused: why the backend did not take it; empty where it did, or was not asked.
     """
 
     precision: Precision
@@ -71,6 +70,7 @@ class Candidate:
     methods: Mapping[str, str] = field(default_factory=dict)
     algorithms: Algorithms = field(default_factory=Algorithms)
     rows: Rows = field(default_factory=dict)
+    refused: str = ""
 
     @property
     def runs(self) -> ir.Model:

@@ -167,6 +167,7 @@ def judge(
         name = "given" if candidate.model is original else str(i)
         result, timing = results.get(str(i)), timings.get(name)
         judged = judged_of(candidate.precision, result, timings.get("given"), timing, by_name)
+        judged = replace(judged, refused=candidate.refused)
         broken_at = ""
         if isinstance(evaluations, Evaluations) and judged.worst_sqnr_db is not None and judged.worst_sqnr_db < floor:
             broken_at = name_of_break(candidates[-2].model, candidate.runs, evaluations.source, floor, config)

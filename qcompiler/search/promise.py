@@ -51,6 +51,7 @@ class Judged:
         for_size: its precision is one that is asked for by name, for the size of the model (`TargetSpec.by_name`): it
             need not be faster, and differs from float more often than others do; the floor of the signal-to-noise
             ratio alone says that it is broken.
+        refused: why the backend did not take it; empty where it did, or was not asked.
     """
 
     precision: str
@@ -64,12 +65,15 @@ class Judged:
     speedup: float | None = None
     noise: float = 0.0
     for_size: bool = False
+    refused: str = ""
 
 
 def breakage(judged: Judged, promise: Promise, floor: float) -> str | None:
     """Why a candidate must not be shipped at any speed; None where it may."""
     if judged.precision == "float":
         return None
+    if judged.refused:
+        return judged.refused
     if judged.worst_sqnr_db is not None and not judged.worst_sqnr_db >= floor:
         return f"output {judged.worst_output!r} has an SQNR of {judged.worst_sqnr_db:.1f} dB, under {floor:g}"
     if judged.drop is None:

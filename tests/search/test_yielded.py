@@ -18,14 +18,19 @@ CNN = Path(__file__).resolve().parents[2] / "models" / "digits_cnn"
 NODE = "/0/0.0/Conv"
 
 
-def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str, node: str = NODE) -> tuple[Report, int]:
-    """A compile for a backend that never computes a node in integers; how often it was built."""
+def compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str, node: str = NODE, refused: tuple[str, ...] = ()
+) -> tuple[Report, int]:
+    """A compile for a backend that never computes a node in integers, or takes no model of some precisions; how often
+    it was built."""
     real, built = OnnxRuntime.build, list[Job]()
 
     def build(self: OnnxRuntime, job: Job) -> Conformance:
         built.append(job)
         assert not any(job.folder.iterdir())
         found = real(self, job)
+        if refused:
+            return replace(found, failures=("not that",)) if job.precision in refused else found
         plan = job.plan.nodes.get(node)
         if plan is None or plan.precision != "float":
             there = Fallback(node, "Conv", "this processor has none")
@@ -54,6 +59,15 @@ def test_what_was_asked_for_by_name_stays(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert built == 1 and report.backend["failures"] == [f"{NODE} computes in float"]
 
 
-def test_nodes_that_the_search_cannot_place_end_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_the_gate_refuses_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report, built = compiled(monkeypatch, tmp_path, "auto", refused=("int8",))
+    assert built == 2 and not report.backend["failures"]
+    assert report.target["shipped"] == "w8"
+    assert report.candidates[0].reason == "broken: the gate fails: not that"
+
+
+def test_nodes_that_the_search_cannot_place_leave_float(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     report, built = compiled(monkeypatch, tmp_path, "auto", node="made by the target")
-    assert built == 1 and report.backend["failures"]
+    assert report.target["shipped"] == "float" and built == len(report.candidates) - 1
+    assert all(line.reason.startswith("broken: the gate fails") for line in report.candidates[:-2])
+    assert report.backend["failures"]
