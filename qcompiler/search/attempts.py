@@ -168,8 +168,8 @@ class Attempts:
         return found
 
     def yielded(self, shipped: Candidate, made: Conformance) -> Candidate | None:
-        """Where the gate fails: the same with nodes in float that the backend computes otherwise than planned, or, where
-        there are no such nodes that the search may place, as one that is refused, so that another is chosen.
+        """Where the gate fails: the same with nodes in float that the backend computes otherwise than planned; where
+        there are none that the search may place, the same as one that is refused, so that another is chosen.
 
         Returns:
             None where the gate passes, or the model is float.
