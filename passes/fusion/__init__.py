@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcompiler.passes.fusion.clip_to_relu import ClipToRelu
 from qcompiler.passes.fusion.fold_norm_affine import FoldNormAffine
 from qcompiler.passes.fusion.linear_rules import LINEAR_RULES
+from qcompiler.passes.fusion.merge_axes import MergeAxes
 from qcompiler.passes.fusion.merge_clips import MergeClips
 from qcompiler.passes.fusion.merge_reshapes import MergeReshapes
 from qcompiler.passes.fusion.merge_transposes import MergeTransposes
@@ -26,7 +27,7 @@ from qcompiler.rewrite import Rule
 
 __all__ = ["LAYOUT_RULES", "LINEAR_RULES", "RECOGNISER_RULES", "fusion_rules"]
 
-LAYOUT_RULES: tuple[Rule, ...] = (MergeTransposes(), TransposeToReshape(), MergeReshapes())
+LAYOUT_RULES: tuple[Rule, ...] = (MergeTransposes(), TransposeToReshape(), MergeReshapes(), MergeAxes())
 
 # each rule may rely on those before it: bounds and powers in one form, HardSigmoid before HardSwish, norms before gamma
 RECOGNISER_RULES: tuple[Rule, ...] = (

@@ -54,18 +54,25 @@ def axes_plan(x: ir.Tensor, nodes: Sequence[ir.Node]) -> Plan | None:
     return ("Unsqueeze", inserted) if inserted else ("Squeeze" if removed else "", removed)
 
 
-def shape_plan(x: ir.Tensor, result: ir.Tensor, second: ir.Node) -> Plan | None:
-    """The Reshape of x to the shape of the result; None where that shape is not known."""
+def target_shape(result: ir.Tensor, last: ir.Node) -> list[int] | None:
+    """What a Reshape is given to make the result that `last` makes, whatever it reads; None where that is not known."""
     if result.shape is not None and 0 not in result.shape:
         target = [dim if isinstance(dim, int) else -1 for dim in result.shape]
         if target.count(-1) <= 1:
-            known = x.shape is not None and [dim if isinstance(dim, int) else -1 for dim in x.shape]
-            return ("", []) if known == target else ("Reshape", target)
-    if second.op == "Reshape" and isinstance(second.inputs[1], ir.Constant):
-        shape = ir.array(second.inputs[1]).tolist()
-        if 0 not in shape:
-            return "Reshape", shape
+            return target
+    if last.op == "Reshape" and isinstance(last.inputs[1], ir.Constant):
+        shape: list[int] = ir.array(last.inputs[1]).tolist()
+        return None if 0 in shape else shape
     return None
+
+
+def shape_plan(x: ir.Tensor, result: ir.Tensor, second: ir.Node) -> Plan | None:
+    """The Reshape of x to the shape of the result; None where that shape is not known."""
+    target = target_shape(result, second)
+    if target is None:
+        return None
+    same = x.shape is not None and [dim if isinstance(dim, int) else -1 for dim in x.shape] == target
+    return ("", []) if same and result.shape is not None else ("Reshape", target)
 
 
 @dataclass(frozen=True)
