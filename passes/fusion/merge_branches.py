@@ -1,7 +1,8 @@
 """Conv(x, W, b) + Conv(x, V, c) -> Conv(x, W + V, b + c);  Conv(x, W, b) + x * s -> Conv(x, W + diag(s), b).
 
     V      is put where its taps fall on those of W, with zeros around: a 1 x 1 kernel is the centre of a 3 x 3 one
-    x * s  is Conv(x, diag(s)), s a scalar or one number per channel, and x itself is Conv(x, I)
+    x * s  is Conv(x, diag(s)), s a scalar or one number per channel
+    x      is Conv(x, I), beside a depthwise Conv; elsewhere the Add of a residual network stays
     Sub    takes the difference
 
 Blocks that are trained with branches, and meant to be merged before they are used, are often exported as they were
@@ -55,6 +56,8 @@ class MergeBranches(Rule):
 
     def check(self, edit: ir.Editor, found: Match) -> str | None:
         """Refuses kernels whose taps do not fit together, branches that 8 bits would not hold, and large copies."""
+        if not {"second", "scale"} & found.bound.keys() and found.node("first").inputs[1].shape[1] != 1:
+            return NOTHING_TO_DO
         views = [Linear(found.node(name)) for name in ("first", "second") if name in found.bound]
         for view in views:
             if reason := view.refusal() or _irregular(view) or copied(edit, view, self.copy_limit):

@@ -28,7 +28,7 @@ class Spoilt:
 
     def __init__(self, model: ir.Model, precision: str) -> None:
         self.model = self.runs = model
-        self.precision, self.method, self.placed = precision, "", 0
+        self.precision, self.method, self.placed, self.refused = precision, "", 0, ""
 
 
 @pytest.fixture(scope="module")
