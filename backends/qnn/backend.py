@@ -22,6 +22,7 @@ from qcompiler.data import Sample
 from qcompiler.errors import MissingExtraError, UsageError
 from qcompiler.passes.condition.gelu_to_sigmoid import GeluToSigmoid
 from qcompiler.passes.condition.norm_bias import NormBias
+from qcompiler.passes.condition.pad_to_concat import PadToConcat
 from qcompiler.passes.condition.square_to_mul import SquareToMul
 from qcompiler.passes.lower.cache import Stored
 from qcompiler.passes.plan.encode import Ranges
@@ -95,7 +96,7 @@ class Qnn(Untimed):
         """Forms that the provider knows, and whose kernels keep the bits."""
         gelu = GeluToSigmoid(U16, keep_float)
         wide = (gelu,) if precision.endswith("a16") and not self.native_gelu else ()
-        return Conditioning((NormBias(), SquareToMul(), *wide), gelu.given)
+        return Conditioning((NormBias(), SquareToMul(), PadToConcat(), *wide), gelu.given)
 
     def wished(self, precision: str, model: ir.Model, *, data: bool) -> Sequence[Precision]:
         """For `auto` 8 bits, 16 bits, or what a search puts side by side; float16 where there is no data."""

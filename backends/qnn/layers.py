@@ -3,12 +3,15 @@
 The dequantized values become outputs of the graph, which leaves what computes them as it is: the provider gives each
 reader of a value a DequantizeLinear of its own. Where emulation and QDQ part, an operator is computed otherwise than it
 says. docs: QNN fact sheet, section 3.
+
+Some values the provider does not give out: with them as outputs it refuses the nodes in front of their operators. They
+are left out, and it is asked again.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -17,10 +20,15 @@ from qcompiler import ir
 from qcompiler.analysis import Runner
 from qcompiler.analysis.compare import Comparison, TensorComparison
 from qcompiler.backends.base import Tell
-from qcompiler.backends.qnn.emulate import REFERENCE, emulated
+from qcompiler.backends.qnn.compile import Settings, once
+from qcompiler.backends.qnn.emulate import REFERENCE, Values, emulated
 from qcompiler.backends.qnn.socs import Soc
+from qcompiler.backends.qnn.trace import GRID
 from qcompiler.data import Sample
 from qcompiler.errors import ModelError
+
+ROUNDS = 4
+"""How often values are left out before the model is given up."""
 
 
 def compare(reference: ir.Model, model: ir.Model, samples: Iterable[Sample], soc: Soc, tell: Tell) -> Comparison:
@@ -37,20 +45,16 @@ def compare(reference: ir.Model, model: ir.Model, samples: Iterable[Sample], soc
         ModelError: the provider refuses the model.
         DataError: the reference cannot run on a sample.
     """
-    stored = values(model)
+    every = values(model)
+    feeds = [dict(sample.feed) for sample in samples]
+    stored, got = given_out(model, every, feeds, soc, tell)
     known = {tensor.name for node in reference.nodes for tensor in node.outputs}
     pairs = {name: (dq if dq in known else name) for name, dq in stored.items() if dq in known or name in known}
-    feeds = [dict(sample.feed) for sample in samples]
-    with tempfile.TemporaryDirectory() as work:
-        file = Path(work) / "model.onnx"
-        onnx.save(observed(model, stored.values()), file)
-        got, _, error = emulated(file, feeds, soc, Path(work) / "run", tell)
-    if error:
-        raise ModelError(f"the QNN provider refuses the model: {error}")
     runner = Runner(ir.Model.from_proto(observed(reference, pairs.values())), REFERENCE, outputs=[*pairs.values()])
     makers = {tensor.name: node for node in model.nodes for tensor in node.outputs}
     found: dict[str, TensorComparison] = {}
     skipped = {name: "the reference has no such value" for name in stored if name not in pairs}
+    skipped |= {name: "the provider does not give it out" for name in every if name not in stored}
     for feed, emulation in zip(feeds, got, strict=True):
         wanted = runner.run(feed)
         for name, mine in pairs.items():
@@ -75,6 +79,55 @@ def values(model: ir.Model) -> Mapping[str, str]:
         if quantizer.op == "QuantizeLinear":
             found.setdefault(result if result in ends else quantizer.inputs[0].name, result)
     return found
+
+
+def given_out(
+    model: ir.Model, wanted: Mapping[str, str], feeds: Sequence[Values], soc: Soc, tell: Tell
+) -> tuple[Mapping[str, str], Sequence[Values]]:
+    """Those of some stored values that the provider gives out, and what the emulator computes of them for each feed.
+
+    Raises:
+        ModelError: the provider refuses the model.
+    """
+    stored = dict(wanted)
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder)
+            proto = observed(model, stored.values())
+            onnx.save(proto, work / "model.onnx")
+            got, _, error = emulated(work / "model.onnx", feeds, soc, work / "run", tell)
+            if not error:
+                return stored, got
+            refused = once(ir.Model.from_proto(proto), Settings((soc,)), work, work / "again").refused
+        hidden = behind(model, refused, stored)
+        if not hidden:
+            break
+        stored = {name: dq for name, dq in stored.items() if name not in hidden}
+    raise ModelError(f"the QNN provider refuses the model: {error}")
+
+
+def behind(model: ir.Model, names: Iterable[str], stored: Mapping[str, str]) -> set[str]:
+    """The first stored values that are computed from the results of some nodes."""
+    nodes, found = {node.name: node for node in model.nodes}, set[str]()
+    readers, seen = [reader for name in names if name in nodes for reader in past_grid(nodes[name])], set[int]()
+    while readers:
+        node = readers.pop()
+        here = {tensor.name for tensor in node.outputs} & stored.keys()
+        found |= here
+        if not here and id(node) not in seen:
+            seen.add(id(node))
+            readers += past_grid(node)
+    return found
+
+
+def past_grid(node: ir.Node) -> Iterator[ir.Node]:
+    """What reads the results of a node, past Q and DQ."""
+    for tensor in node.outputs:
+        for reader in tensor.outputs:
+            if reader.op in GRID:
+                yield from past_grid(reader)
+            else:
+                yield reader
 
 
 def observed(model: ir.Model, names: Iterable[str]) -> onnx.ModelProto:

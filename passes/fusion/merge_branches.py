@@ -6,7 +6,7 @@
     Sub    takes the difference
 
 Blocks that are trained with branches, and meant to be merged before they are used, are often exported as they were
-trained. With random weights, on one thread, MobileOne-S0 went from 10.8 to 2.6 ms in float, and from 7.7 to 1.1 ms in
+trained. With random weights, on one thread, MobileOne-S0 went from 10.6 to 2.5 ms in float, and from 7.7 to 1.1 ms in
 8 bits. Source: linearity in (W, b) (see `linear`); RepVGG, Ding et al. 2021; MobileOne, Vasu et al. 2023.
 
 Two convolutions are rounded once in place of twice. A branch without weights had no rounding of its own, and its s may

@@ -1,5 +1,6 @@
 """Layer by layer in the emulator."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from qcompiler.backends.qnn.backend import Qnn
 from qcompiler.backends.qnn.layers import values
 from qcompiler.cli.main import main
 from tests.backends.qnn.helper import convnet, need_qnn, quantized
-from tests.graphs import feed_for
+from tests.graphs import feed_for, parse
 
 
 def files(folder: Path) -> tuple[Path, Path, Path]:
@@ -57,3 +58,30 @@ def test_without_the_extra_one_line_says_so(tmp_path: Path, monkeypatch: pytest.
     assert (
         done.exit_code == 2 and "nothing can be emulated: the package onnxruntime-qnn is not installed" in done.output
     )
+
+
+LINEAR_ATTENTION = """g (float[1, 8, 4, 4] x) => (float[1, 2, 16, 5] y) {
+    c = Conv(x, w) h = Reshape(c, s) t = Transpose <perm = [0, 1, 3, 2]> (h)
+    q = Slice(t, i0, i4, last) k = Slice(t, i4, i8, last) v = Slice(t, i8, i12, last)
+    qr = Relu(q) kr = Relu(k) one = Pad(v, ends, value) kt = Transpose <perm = [0, 1, 3, 2]> (kr)
+    kv = MatMul(kt, one) y = MatMul(qr, kv) }"""
+
+
+def test_values_that_are_not_given_out_are_left_out(tmp_path: Path) -> None:
+    """As outputs they would make the provider refuse the Slices in front of them."""
+    need_qnn()
+    whole = {f"i{i}": np.int64([i]) for i in (0, 4, 8, 12)} | {"last": np.int64([-1]), "s": np.int64([1, 2, 12, 16])}
+    weight = np.random.default_rng(0).normal(size=(24, 8, 1, 1)).astype(np.float32) / 3
+    pad = {"ends": np.int64([0, 0, 0, 0, 0, 0, 0, 1]), "value": np.float32(1)}
+    model = parse(LINEAR_ATTENTION, {"w": weight, **whole, **pad})
+    made = quantized(model, "w8a8")
+    assert "Pad" not in {node.op for node in made.model.nodes}
+    ir.save(made.model, tmp_path / "qdq.onnx")
+    np.savez(tmp_path / "data.npz", x=feed_for(model)["x"][:, None].reshape(1, 1, 8, 4, 4))
+    arguments = ["--target", "qnn", "--data", str(tmp_path / "data.npz"), "--samples", "1", "--top", "20", "--json"]
+    done = CliRunner().invoke(main, ["compare", str(tmp_path / "qdq.onnx"), *arguments])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert {"kv", "y", "c"} <= {line["tensor"] for line in found["tensors"]}
+    assert found["skipped"] and set(found["skipped"].values()) == {"the provider does not give it out"}
+    assert min(line["sqnr_db"] for line in found["tensors"] if not line["equal"]) > 25
