@@ -1,8 +1,8 @@
 """Pad(x, v) -> Concat(c, x, c) along each axis that is padded, c full of v, for targets whose Pad holds no v but zero.
 
 The ones that linear attention appends to its values, to sum its weights in the same product, are such a v. Exact.
-On QNN such a Pad had to be float16, and Qualcomm's library then computed the products behind it wrongly: EfficientViT-B0
-in float16 came out at -2.5 dB in the emulator, and with Concat at 58.6. Source: ONNX operator standard, Pad and Concat.
+On QNN such a Pad had to be float16, and Qualcomm's library then computed the products behind it wrongly:
+EfficientViT-B0 in float16 came out at -2.5 dB in the emulator, and with Concat at 58.6. Source: ONNX operator standard, Pad and Concat.
 """
 
 from __future__ import annotations
