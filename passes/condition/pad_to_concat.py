@@ -2,7 +2,8 @@
 
 The ones that linear attention appends to its values, to sum its weights in the same product, are such a v. Exact.
 On QNN such a Pad had to be float16, and Qualcomm's library then computed the products behind it wrongly:
-EfficientViT-B0 in float16 came out at -2.5 dB in the emulator, and with Concat at 58.6. Source: ONNX operator standard, Pad and Concat.
+EfficientViT-B0 in float16 came out at -2.5 dB in the emulator, and with Concat at 58.6.
+Source: ONNX operator standard, Pad and Concat.
 """
 
 from __future__ import annotations
