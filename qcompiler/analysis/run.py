@@ -26,6 +26,8 @@ from qcompiler.errors import DataError, ModelError
 Array = npt.NDArray[Any]
 Level = Literal["all", "extended", "basic", "off"]
 
+UNWRITTEN = "Protobuf serialization failed"
+"""What it says where the disk is full behind the graph that it writes."""
 _SILENT = 4
 _NOISE = (
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : ",
@@ -95,7 +97,10 @@ class Runner:
                 disabled_optimizers=list(off) or None,
             )
         except Exception as error:  # each status of ONNX Runtime is a class of its own under Exception
-            where = payload.name if isinstance(payload, Path) else ""
+            where, file = payload.name if isinstance(payload, Path) else "", self.config.save_optimized
+            if file is not None and UNWRITTEN in str(error):
+                why = f"ONNX Runtime cannot write its graph: {reason(error)}"
+                raise ModelError(why, where=str(file.parent), hint="is there space? TMPDIR names another place") from error
             raise ModelError(f"ONNX Runtime cannot load the model: {reason(error)}", where=where) from error
         self._content = payload if isinstance(payload, Path) else hashlib.sha256(payload.content).hexdigest()
         self._run_options = ort.RunOptions()

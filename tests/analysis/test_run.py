@@ -132,3 +132,8 @@ def test_profile(tmp_path: Path) -> None:
     events = json.loads(path.read_text())
     assert path.parent == tmp_path
     assert sum(event["name"] == "wave_kernel_time" for event in events) == 3
+
+
+def test_a_full_disk_behind_the_graph_that_is_written_is_named() -> None:
+    with pytest.raises(ModelError, match="/dev: ONNX Runtime cannot write its graph.*is there space"):
+        Runner(parse(RELU), SessionConfig(save_optimized=Path("/dev/full")))
