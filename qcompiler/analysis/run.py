@@ -99,8 +99,8 @@ class Runner:
         except Exception as error:  # each status of ONNX Runtime is a class of its own under Exception
             where, file = payload.name if isinstance(payload, Path) else "", self.config.save_optimized
             if file is not None and UNWRITTEN in str(error):
-                why = f"ONNX Runtime cannot write its graph: {reason(error)}"
-                raise ModelError(why, where=str(file.parent), hint="is there space? TMPDIR names another place") from error
+                why, hint = f"ONNX Runtime cannot write its graph: {reason(error)}", "is there space? TMPDIR names a place"
+                raise ModelError(why, where=str(file.parent), hint=hint) from error
             raise ModelError(f"ONNX Runtime cannot load the model: {reason(error)}", where=where) from error
         self._content = payload if isinstance(payload, Path) else hashlib.sha256(payload.content).hexdigest()
         self._run_options = ort.RunOptions()

@@ -135,5 +135,5 @@ def test_profile(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_behind_the_graph_that_is_written_is_named() -> None:
-    with pytest.raises(ModelError, match="/dev: ONNX Runtime cannot write its graph.*is there space"):
+    with pytest.raises(ModelError, match=r"/dev: ONNX Runtime cannot write its graph.*is there space"):
         Runner(parse(RELU), SessionConfig(save_optimized=Path("/dev/full")))
