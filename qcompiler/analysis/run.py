@@ -99,7 +99,7 @@ class Runner:
         except Exception as error:  # each status of ONNX Runtime is a class of its own under Exception
             where, file = payload.name if isinstance(payload, Path) else "", self.config.save_optimized
             if file is not None and UNWRITTEN in str(error):
-                why, hint = f"ONNX Runtime cannot write its graph: {reason(error)}", "is there space? TMPDIR names a place"
+                why, hint = f"ONNX Runtime cannot write its graph: {reason(error)}", "is there space? see TMPDIR"
                 raise ModelError(why, where=str(file.parent), hint=hint) from error
             raise ModelError(f"ONNX Runtime cannot load the model: {reason(error)}", where=where) from error
         self._content = payload if isinstance(payload, Path) else hashlib.sha256(payload.content).hexdigest()
