@@ -83,12 +83,13 @@ def _compiled(
     recipe: Recipe, stats: str | Path | None, dump_passes: str | Path | None, tell: Progress, means: Means,
 ) -> Result:  # fmt: skip
     """The journey itself; arguments as for `compile`."""
-    from qcompiler import backends, ir
+    from qcompiler import backends
     from qcompiler.analysis import SessionConfig, Stats, fingerprint
     from qcompiler.analysis.same_function import SameFunction
     from qcompiler.backends.base import Job, configured
     from qcompiler.data import open_source
     from qcompiler.data.calibration_cache import read_cache
+    from qcompiler.frontend import read
     from qcompiler.opening import at_other_shapes, check_precision, opened
     from qcompiler.passes.plan.given import from_ranges
     from qcompiler.report.assemble import assemble, write
@@ -110,13 +111,12 @@ def _compiled(
 
     backend = configured(backends.get(target), recipe.options)
     check_precision(backend, recipe, known=data is not None or stats is not None)
-    where = None if output is None else Path(output)
+    where, dump = (None if path is None else Path(path) for path in (output, dump_passes))
     if where is not None:
         check_free(where)
     latency = None if recipe.latency is None else times_of(Path(recipe.latency))
     tell("prepare", 0, None)
-    dump = None if dump_passes is None else Path(dump_passes)
-    original = ir.load(Path(model))
+    original = read(Path(model))
     able = stats is None and not recipe.other_shapes
     on_disk = stays_on_disk(original, backend.spec, recipe, able=able, data=data is not None)
     widen = not on_disk and any(known is not None for known in (data, stats, recipe.ranges))

@@ -18,6 +18,7 @@ from qcompiler.passes.condition.rotate_residual import RotateResidual
 from qcompiler.passes.fusion import fusion_rules
 from qcompiler.passes.fusion.expand_operators import ExpandOperators
 from qcompiler.passes.plan.adopt_qdq import AdoptQdq
+from qcompiler.passes.plan.carry_grids import carried
 from qcompiler.passes.plan.promised_means import folded_norms
 from qcompiler.passes.prepare import (
     LOOPS,
@@ -31,6 +32,7 @@ from qcompiler.passes.prepare import (
     simplify_passes,
 )
 from qcompiler.passes.prepare.qlinear_to_qdq import QlinearToQdq
+from qcompiler.passes.prepare.scalar_scales import ScalarScales
 from qcompiler.passes.prepare.static_products import StaticProducts
 from qcompiler.passes.prepare.widen_half import WidenHalf
 from qcompiler.pipeline import GraphPass, Instrument, Journey, Pipeline, Span, guarded
@@ -79,6 +81,17 @@ class Frontend:
         return guarded(self.again, self, same)
 
 
+def read(path: Path) -> ir.Model:
+    """The model of a file, in a form that ONNX Runtime loads (`ScalarScales`).
+
+    Raises:
+        ModelError: the file is unreadable, invalid or unsafe.
+    """
+    model = ir.load(path)
+    Pipeline().graph(model, [ScalarScales()])
+    return model
+
+
 def stated_inputs(original: ir.Model, shapes: Mapping[str, str]) -> list[InputInfo]:
     """The inputs that a model will have once it is prepared; arguments and errors as for `front`."""
     model = original.copy()
@@ -116,7 +129,7 @@ def front(
         UsageError: a shape fits nothing.
         OutputError: the dump folder cannot be written.
     """
-    loaded = ir.load(path) if original is None else original
+    loaded = read(path) if original is None else original
     fixed = _parsed(shapes or {})
 
     def travel(without: Mapping[str, str], until: int | None = None) -> Frontend:
@@ -140,7 +153,8 @@ def front(
         if rotate:
             pipeline.graph(model, [RotateResidual()])
         spans.append(Span(start, model, done if spans else 0, len(pipeline.trace.records)))
-        return Frontend(path, loaded, model, adopt.given, pipeline, spans, travel)
+        given = carried(adopt.given, start, model)
+        return Frontend(path, loaded, model, given, pipeline, spans, travel)
 
     return travel({})
 

@@ -16,7 +16,7 @@ from qcompiler.data import Data, InputInfo, Source, open_source
 from qcompiler.data.implied import listed
 from qcompiler.data.sizes import agreed_sizes, is_open
 from qcompiler.errors import UsageError
-from qcompiler.frontend import Frontend, front, stated_inputs
+from qcompiler.frontend import Frontend, front, read, stated_inputs
 from qcompiler.recipe import Recipe
 
 
@@ -88,7 +88,7 @@ def opened(
         ModelError, DataError, OutputError: as for `front` and `open_source`.
     """
     spec, found = backend.spec, dict[str, str]()
-    original = ir.load(model) if original is None else original
+    original = read(model) if original is None else original
     if spec.shapes != "any":
         found = _agreed(stated_inputs(original, recipe.fixed_shapes), backend, recipe, data)
     shapes, rotate = {**recipe.fixed_shapes, **found}, recipe.chosen.rotate

@@ -5,6 +5,8 @@
     weight       integer or float constant behind (Q,) DQ becomes a float constant on the same grid, encoding given,
                  also where a Transpose stands between
     bias         int32 constant behind DQ becomes a float constant; its scale follows from x and w as always
+    7 bits       Clip(codes, 0, 127) between Q and DQ, as PyTorch writes for processors whose sums of 8 bits overflow,
+                 goes, too: the grid is that of int8, which ends there, and has more codes below
 
 From here on the model is a float model with some encodings fixed, and the same path compiles both kinds. Codes do not
 change: a value on a grid is rounded to itself. Signed activations keep their grid when a target stores them unsigned
@@ -30,6 +32,10 @@ from qcompiler.rewrite import Refusal
 
 DOMAINS = ("", "com.microsoft")
 STORED: dict[str, QType] = {"int8": INT8, "uint8": UINT8, "int16": INT16, "uint16": UINT16, "int32": INT32}
+
+
+MAX = 2
+"""Input of Clip."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,11 @@ class Adoption:
             values = dequantize(ir.array(source), encoding.scale, encoding.zero_point, axis=axis)
             self._replace(dq, self.edit.constant(f"{source.name}_float", values), encoding)
             return None
-        quantize = source.inputs[0] if source.inputs else None
+        limit = source.inputs[0] if source.inputs and to_127(source.inputs[0]) else None
+        codes = source if limit is None else limit.inputs[0]
+        quantize = codes.inputs[0] if codes.inputs else None
         if quantize is None or quantize.op != "QuantizeLinear" or quantize.domain not in DOMAINS:
-            return f"{source.name!r} is not the result of QuantizeLinear"
+            return f"{codes.name!r} is not the result of QuantizeLinear"
         other = encoding_of(quantize)
         if isinstance(other, str):
             return other
@@ -88,14 +96,18 @@ class Adoption:
         x = quantize.inputs[0]
         if x.dtype is not None and np.dtype(x.dtype) != np.float32:
             return f"{x.name!r} is {np.dtype(x.dtype)}, not float32"
-        self._replace(dq, self._from_zero(x, encoding), encoding)
-        if not self.edit.uses(quantize.outputs[0]):
-            self.edit.erase(quantize)
+        if limit is not None:
+            encoding = replace(encoding, spec=replace(encoding.spec, qtype=INT8))
+        self._replace(dq, self._from_zero(x, encoding, 0 if limit is not None else encoding.spec.qtype.low), encoding)
+        for node in (limit, quantize):
+            if node is not None and not self.edit.uses(node.outputs[0]):
+                self.edit.erase(node)
         return None
 
-    def _from_zero(self, x: ir.Tensor, encoding: Encoding) -> ir.Tensor:
-        """`x` as the grid cuts it off at 0; inputs of the model are taken for what they were calibrated on."""
-        if encoding.scale.ndim or encoding.zero_point != encoding.spec.qtype.low or not x.inputs or never_negative(x):
+    def _from_zero(self, x: ir.Tensor, encoding: Encoding, low: float) -> ir.Tensor:
+        """`x` as a grid whose codes begin at `low` cuts it off at 0; inputs of the model are taken for what they were
+        calibrated on."""
+        if encoding.scale.ndim or encoding.zero_point != low or not x.inputs or never_negative(x):
             return x
         key = id(x), encoding.range[1]
         if key not in self.clipped:
@@ -147,6 +159,16 @@ class Adoption:
         """Whether a use is there: another pair may have taken its node out."""
         places = self.edit.graph.outputs if node is None else node.inputs
         return port < len(places) and places[port] is tensor
+
+
+def to_127(node: ir.Node) -> bool:
+    """Whether a node cuts codes of uint8 off at 127."""
+    if node.op != "Clip" or node.domain or node.outputs[0].dtype != np.uint8 or len(node.inputs) < MAX + 1:
+        return False
+    low, high = (tensor if tensor.name else None for tensor in node.inputs[1 : MAX + 1])
+    ends = [isinstance(tensor, ir.Constant) and int(ir.array(tensor).reshape(())) == end
+            for tensor, end in ((low, 0), (high, INT8.high)) if tensor is not None]  # fmt: skip
+    return high is not None and all(ends)
 
 
 def encoding_of(node: ir.Node) -> Encoding | str:

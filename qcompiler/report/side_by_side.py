@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompiler import ir
 from qcompiler.analysis.compare import Comparison, compare
 from qcompiler.analysis.inputs import inputs_of
 from qcompiler.analysis.latency import Speedup, Timing, measure, speedup
@@ -19,6 +18,7 @@ from qcompiler.analysis.run import Runner
 from qcompiler.analysis.session import config_at
 from qcompiler.data import InputInfo, open_source
 from qcompiler.errors import UsageError
+from qcompiler.frontend import read
 from qcompiler.passes.prepare import parse_shape
 from qcompiler.report.columns import Line, milliseconds, plural, shortened, table, wrapped
 
@@ -53,7 +53,7 @@ def compared(a: Path, b: Path, data: str, samples: int, progress: Progress) -> C
     package = package_in(b)
     if package is not None:
         return beside_package(a, package, data, samples, progress)
-    reference, other = ir.load(model_file(a)), ir.load(model_file(b))
+    reference, other = read(model_file(a)), read(model_file(b))
     source = open_source(data, inputs_of(reference), limit=samples)
     return compare(
         reference, other, source, config=config_at(a, reference, 1), other_config=config_at(b, other, 1),
@@ -79,7 +79,7 @@ def beside_package(a: Path, package: Path, data: str, samples: int, progress: Pr
     from qcompiler.backends.coreml.verify import NAMES, read_names
     from qcompiler.backends.coreml.verify import compared as beside
 
-    reference, names = ir.load(model_file(a)), read_names(package.parent / NAMES)
+    reference, names = read(model_file(a)), read_names(package.parent / NAMES)
     source = open_source(data, inputs_of(reference), limit=samples)
     return beside(
         reference, Package.load(package), names, source, samples=samples,
@@ -101,7 +101,7 @@ def emulated(a: Path, b: Path, target: str, data: str, samples: int, progress: P
     backend = backends.get(target)
     if not isinstance(backend, Emulator):
         raise UsageError(f"there is no emulator of {target!r}", where="--target", hint="qnn has one")
-    reference, other = ir.load(model_file(a)), ir.load(model_file(b))
+    reference, other = read(model_file(a)), read(model_file(b))
     return backend.layers(reference, other, open_source(data, inputs_of(other), limit=samples), progress)
 
 
@@ -176,7 +176,7 @@ def timed(
     """
     if len({str(path) for path in paths}) < len(paths):
         raise UsageError("a model is given twice", where="MODELS")
-    models = {str(path): ir.load(model_file(path)) for path in paths}
+    models = {str(path): read(model_file(path)) for path in paths}
     configs = {str(path): config_at(path, models[str(path)], threads) for path in paths}
     first, *others = models.items()
     inputs = inputs_of(first[1])

@@ -279,3 +279,27 @@ def test_a_grid_from_zero_behind_what_is_never_negative(front: str) -> None:
     body = f"""{FIRST} a = Conv(xd, wd, b1) {front} {pair("rd", "r", "rs", "rz")} y = Tanh(rd)"""
     after, _, _ = adopted(trained(body))
     assert "Clip" not in [n.op for n in after.nodes]
+
+
+SEVEN = "xq = QuantizeLinear(x, xs, {zero}) xl = {clip} xd = DequantizeLinear(xl, xs, {zero}) y = Conv(xd, w, b1)"
+
+
+@pytest.mark.parametrize("zero", ["rz", "sixty"])
+@pytest.mark.parametrize("clip", ["Clip(xq, , top)", "Clip(xq, bottom, top)"])
+def test_seven_bits_become_the_lower_half_of_int8(clip: str, zero: str) -> None:
+    model = trained(SEVEN.format(clip=clip, zero=zero), w=W1.astype(np.float32), top=np.uint8(127), bottom=np.uint8(0),
+                    sixty=np.uint8(60))  # fmt: skip
+    after, given, record = adopted(model)
+    assert [node.op for node in after.nodes] == ["Conv"] and record.changes == 1
+    found = given[Site("x")]
+    assert str(found.spec.qtype) == "int8" and int(found.zero_point) == (60 if zero == "sixty" else 0)
+    assert found.range[1] == pytest.approx(0.03 * (127 - int(found.zero_point)))
+
+
+@pytest.mark.parametrize("clip", ["Clip(xq, , half)", "Clip(xq, low, top)", "Clip(xq)", "Clip(xq, , live)"])
+def test_other_limits_of_codes_stay(clip: str) -> None:
+    text = f"live = Cast <to = 2> (high) {SEVEN.format(clip=clip, zero='rz')}"
+    model = trained(text, f"{IMAGE}, float high", w=W1.astype(np.float32), half=np.uint8(63), low=np.uint8(1),
+                    top=np.uint8(127))  # fmt: skip
+    _, given, record = adopted(model)
+    assert record.changes == 0 and not given and "is not the result of QuantizeLinear" in record.refusals[0].reason
