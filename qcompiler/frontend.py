@@ -35,7 +35,7 @@ from qcompiler.passes.prepare.qlinear_to_qdq import QlinearToQdq
 from qcompiler.passes.prepare.scalar_scales import ScalarScales
 from qcompiler.passes.prepare.static_products import StaticProducts
 from qcompiler.passes.prepare.widen_half import WidenHalf
-from qcompiler.pipeline import GraphPass, Instrument, Journey, Pipeline, Span, guarded
+from qcompiler.pipeline import GraphPass, Instrument, Journey, PassRecord, Pipeline, Span, guarded
 from qcompiler.quant import Encoding, Site
 from qcompiler.rewrite import Rule
 
@@ -82,13 +82,16 @@ class Frontend:
 
 
 def read(path: Path) -> ir.Model:
-    """The model of a file, in a form that ONNX Runtime loads (`ScalarScales`).
+    """The model of a file, in a form that ONNX Runtime loads: see `ScalarScales`; weights that nothing reads, which it
+    does not find again where it gets them apart from the graph, are left out.
 
     Raises:
         ModelError: the file is unreadable, invalid or unsafe.
     """
     model = ir.load(path)
-    Pipeline().graph(model, [ScalarScales()])
+    # no pipeline: it verifies graphs, and nothing in this one has to have a name yet
+    ScalarScales().apply(model, PassRecord(ScalarScales.name))
+    next(ir.editors(model)).drop_unused_constants()
     return model
 
 

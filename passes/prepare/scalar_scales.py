@@ -24,7 +24,7 @@ class ScalarScales(GraphPass):
     name: ClassVar[str] = "scalar-scales"
 
     def apply(self, model: ir.Model, record: PassRecord) -> None:
-        """Each node is a change; constants that have no reader left go."""
+        """Each node is a change."""
         made: dict[int, ir.Constant] = {}
         for edit in ir.editors(model):
             for node in edit.graph.nodes:
@@ -38,8 +38,6 @@ class ScalarScales(GraphPass):
                         made[id(tensor)] = edit.constant(f"{tensor.name}_scalar", vector.load().reshape(()))
                     edit.set_input(node, port, made[id(tensor)])
                     record.changes = before + 1
-        if record.changes:
-            next(ir.editors(model)).drop_unused_constants()
 
 
 def constant(tensor: ir.Tensor) -> ir.Lazy | None:

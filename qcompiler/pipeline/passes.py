@@ -116,6 +116,8 @@ class Pipeline:
                 record.changes, record.refusals = outcome.changes, outcome.refusals
             else:
                 step.apply(model, record)
+                if record.changes:
+                    next(ir.editors(model)).drop_unused_constants()
             record.seconds = time.perf_counter() - start
             self._finish(record, model)
             total += record.changes

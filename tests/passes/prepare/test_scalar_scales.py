@@ -10,6 +10,10 @@ import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from qcompiler import ir
+from qcompiler.analysis import Runner
+from qcompiler.analysis.payload import Payload
+from qcompiler.errors import ModelError
 from qcompiler.frontend import read
 from qcompiler.passes.prepare.scalar_scales import ScalarScales
 from tests.graphs import assert_same_numbers, parse, transform
@@ -32,6 +36,8 @@ def test_a_file_of_pytorch_loads(tmp_path: Path) -> None:
     """Scales behind Identity and in Constant nodes, as exporters share them."""
     shared = "s = Identity(t) z = Constant <value = uint8[1] {10}> () "
     proto = parse(TEXT % (shared + SUM), {"t": S}).to_proto()
+    for node in proto.graph.node:
+        node.name = ""
     onnx.save(proto, tmp_path / "m.onnx")
     with pytest.raises(Exception, match="must be a scalar"):
         ort.InferenceSession(str(tmp_path / "m.onnx"))
@@ -51,3 +57,17 @@ def test_scales_by_channel_and_by_block_stay() -> None:
     before = parse(text, {**constants, "b": np.float32([[0.5, 0.5]])})
     _, records = transform(before, ScalarScales())
     assert records[0].changes == 0
+
+
+def test_a_file_with_weights_that_nothing_reads_runs(tmp_path: Path) -> None:
+    """Weights of external files are given to ONNX Runtime apart, which has forgotten those by then."""
+    proto = parse(
+        "g (float[2, 3] x) => (float[2, 4] y) { y = MatMul(x, w) }", {"w": np.ones((3, 4), np.float32)}
+    ).to_proto()
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "dead"))
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    with pytest.raises(ModelError, match="dead"):
+        Runner(Payload.of(ir.load(tmp_path / "m.onnx"), apart=True))
+    model = read(tmp_path / "m.onnx")
+    assert [constant.name for constant in model.constants()] == ["w"]
+    Runner(Payload.of(model, apart=True))
