@@ -34,6 +34,9 @@ TRIED_METHODS = ("auto", "minmax", "percentile")
 # moving little is safer than moving much where the model of latency is wrong.
 BOUNDARIES = (BOUNDARY_NS, 2 * BOUNDARY_NS)
 
+# How often nodes are taken out that no sample has shown: those around them may then want other values.
+UNSEEN_ROUNDS, SHOWN = 4, 3
+
 # The first opset whose QuantizeLinear has an axis, has floats of 8 bits, has integers of 16.
 PER_CHANNEL_OPSET, FLOAT8_OPSET, INT16_OPSET = 13, 19, 21
 
@@ -90,7 +93,7 @@ class Attempts:
             if found and self.means.deadline.passed:
                 self.notes.append(f"{precision} was not tried: the time is over")
                 continue
-            draft = self.drafter.draft(precision)
+            draft = self._in_sight(self.drafter.draft(precision))
             if precision == "mixed" and len(wished) > 1 and not draft.mixes:
                 continue
             if not draft.quantizes and self.drafter.backend.spec.schemes.get(precision):
@@ -103,6 +106,28 @@ class Attempts:
                 made = self.numbered(self.drafter, draft)
                 found += [made, *self._placed(made)]
         return found
+
+    def _in_sight(self, draft: Draft) -> Draft:
+        """The draft; nodes whose values no sample has shown, being empty or in a branch, are in float from here on."""
+        for _ in range(UNSEEN_ROUNDS):
+            if self.shelf is not None or not draft.wanted:
+                break
+            self._observe(self.drafter.statistics(draft))
+            unseen = set() if self.stats is None else {*draft.wanted} & self.stats.unseen.keys()
+            put = {
+                node.name: NodePlan("float", "unseen", f"no sample showed {tensor.name!r}")
+                for node in self.drafter.prepared.nodes
+                for tensor in [*node.outputs, *node.inputs]
+                if tensor.name in unseen
+            }
+            if not put.keys() - self.drafter.placed.keys():
+                break
+            names = sorted(put)
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            self.notes.append(f"float, since no sample showed their values: {', '.join(names[:SHOWN])}{more}")
+            self.drafter = replace(self.drafter, placed={**self.drafter.placed, **put})
+            draft = self.drafter.draft(draft.precision)
+        return draft
 
     def numbered(self, drafter: Drafter, draft: Draft) -> Candidate:
         """A draft with its numbers: collects what is missing; all drafts get the ranges found best for the first."""
