@@ -19,11 +19,12 @@ import onnx
 from onnx import TensorProto
 
 from qcompiler import ir
+from qcompiler.passes.prepare.purity import NAMED
 from qcompiler.pipeline import GraphPass, PassRecord
 
 HALF = np.dtype(np.float16)
 LARGEST = float(np.finfo(np.float16).max)
-LEFT = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast", "Identity"})
+LEFT = NAMED | {"QuantizeLinear", "DequantizeLinear", "Cast", "Identity"}
 
 
 @dataclass(frozen=True)

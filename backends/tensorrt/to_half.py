@@ -22,16 +22,13 @@ from qcompiler import ir
 from qcompiler.backends.tensorrt.keep_single import Single, is_single, lost
 from qcompiler.passes.lower.two_levels import DOMAIN, DYNAMIC
 from qcompiler.passes.plan.encode import Ranges
+from qcompiler.passes.prepare.purity import NAMED
 from qcompiler.pipeline import GraphPass, PassRecord
 
 HALF, BF16 = np.dtype(np.float16), np.dtype(bfloat16)
 TYPES = {HALF: TensorProto.FLOAT16, BF16: TensorProto.BFLOAT16}
 SINGLE = np.dtype(np.float32)
 OWN = frozenset({(DYNAMIC, 0, False)})
-NAMED = frozenset(
-    {"ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
-)
-"""Operators that name the type of their result by an attribute; what they make is cast."""
 SHOWN = 3
 TYPES_ONLY = 23
 """Opsets 22 and 23 add types to operators of opset 21, and change none; 22 is the first with bfloat16 for Conv."""

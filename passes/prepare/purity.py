@@ -1,4 +1,4 @@
-"""Which nodes compute the same value every time."""
+"""Which nodes compute the same value every time, and which say of which type it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from qcompiler import ir
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """They carry a decision about precision, so their results are never computed ahead."""
+
+NAMED = frozenset(
+    {"ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
+)
+"""They name the type of their result by an attribute: where another is wanted, a Cast follows."""
 
 
 def is_random(node: ir.Node) -> bool:

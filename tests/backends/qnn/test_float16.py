@@ -42,3 +42,11 @@ def test_what_is_kept_float_between_quantized_nodes() -> None:
         node.outputs[0].outputs[0].op == "Cast"
         and node.outputs[0].outputs[0].outputs[0].outputs[0].op == "QuantizeLinear"
     )
+
+
+def test_what_names_its_own_type_stays() -> None:
+    before = parse("g (int64[2] s) => (float[2,3] y) { c = ConstantOfShape(s) y = Exp(c) }")
+    names = frozenset(node.name for node in before.nodes)
+    after, records = transform(before, Float16Islands(names))
+    assert ops(after) == ["ConstantOfShape", "Cast", "Exp", "Cast"] and records[0].changes == 1
+    assert run(after, {"s": np.int64([2, 3])})[0].tolist() == [[1, 1, 1]] * 2
