@@ -55,7 +55,6 @@ class ExpertTables(GraphPass):
             node.attrs["axis"] = 0
             edit.add("Reshape", [found, form], name=f"{node.name}_matrices", outputs=outputs)
             record.changes += 1
-        edit.drop_unused_constants()
 
 
 def _matrices(table: ir.Tensor) -> bool:

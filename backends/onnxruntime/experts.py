@@ -62,7 +62,6 @@ class UseQMoE(GraphPass):
             self._replace(edit, node)
             record.changes += 1
         if record.changes:
-            edit.drop_unused_constants()
             record.notes.append(f"the experts of {record.changes} MoE have {self.bits} bits, rounded without data")
         elif record.refusals:
             record.notes.append(f"experts stay float: {record.refusals[0].reason}")

@@ -119,7 +119,6 @@ class UseNBits(GraphPass):
             record.changes += 1
             if not edit.uses(dequantize.outputs[0]):
                 edit.erase(dequantize)
-        edit.drop_unused_constants()
 
     def _matmul(
         self, edit: ir.Editor, node: ir.Node, packed: Packed, shared: dict[bytes | int, ir.Tensor], *, twin: bool

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from qcompiler import ir
 from qcompiler.numerics.affine import dequantize, quantize
 from qcompiler.passes.lower.cache import FIXED, Stored, told
+from qcompiler.passes.prepare.purity import GRID
 
 Values = Mapping[str, npt.NDArray[Any]]
 
@@ -93,7 +94,7 @@ class Border:
         """That of a model with Q and DQ."""
         ends, grids = {tensor.name for tensor in (*model.inputs, *model.outputs) if tensor.dtype == np.uint8}, {}
         for node in model.nodes:
-            if node.op in ("QuantizeLinear", "DequantizeLinear"):
+            if node.op in GRID:
                 codes = node.inputs[0] if node.op == "DequantizeLinear" else node.outputs[0]
                 if codes.name in ends:
                     grids[codes.name] = (ir.array(node.inputs[1]), ir.array(node.inputs[2]))

@@ -26,6 +26,7 @@ from qcompiler.backends.qnn.runtime import LENIENT, STRICT, Answer, Request, ask
 from qcompiler.backends.qnn.socs import FLOAT16, Soc
 from qcompiler.backends.qnn.trace import Trace
 from qcompiler.passes.fusion.expand_operators import FORMS
+from qcompiler.passes.prepare.purity import GRID
 from qcompiler.pipeline import Pipeline
 
 CONTEXT = "model_ctx.onnx"
@@ -190,7 +191,7 @@ def once(model: ir.Model, settings: Settings, folder: Path, work: Path) -> Compi
 def culprits(model: ir.Model, settings: Settings, answer: Answer, trace: Trace, work: Path) -> Mapping[str, str]:
     """The nodes in the way, each with the reason."""
     named = {traces.ours(name): "refused after layout transformation" for name in _NAMED.findall(answer.error)}
-    known = {node.name: node for node in model.all_nodes() if node.op not in traces.GRID}
+    known = {node.name: node for node in model.all_nodes() if node.op not in GRID}
     found = {name: why for name, why in (named or trace.refused).items() if name in known}
     if found and len(found) < len(known):
         return found

@@ -49,7 +49,6 @@ class Float16Islands(GraphPass):
         for node in model.nodes:
             if node.op == "Cast" and node.outputs and not edit.uses(node.outputs[0]):
                 edit.erase(node)
-        edit.drop_unused_constants()
 
 
 def turn(edit: ir.Editor, node: ir.Node, halves: dict[str, ir.Tensor]) -> int:

@@ -27,7 +27,8 @@ from qcompiler.backends.qnn.float16 import Float16Islands
 from qcompiler.backends.qnn.runtime import versions
 from qcompiler.backends.qnn.samples import write_samples
 from qcompiler.backends.qnn.socs import Soc
-from qcompiler.backends.qnn.trace import FILE, GRID
+from qcompiler.backends.qnn.trace import FILE
+from qcompiler.passes.prepare.purity import GRID
 from qcompiler.pipeline import Pipeline
 from qcompiler.targets import TargetSpec
 

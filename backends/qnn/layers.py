@@ -23,9 +23,9 @@ from qcompiler.backends.base import Tell
 from qcompiler.backends.qnn.compile import Settings, once
 from qcompiler.backends.qnn.emulate import REFERENCE, Values, emulated
 from qcompiler.backends.qnn.socs import Soc
-from qcompiler.backends.qnn.trace import GRID
 from qcompiler.data import Sample
 from qcompiler.errors import ModelError
+from qcompiler.passes.prepare.purity import GRID
 
 ROUNDS = 4
 """How often values are left out before the model is given up."""

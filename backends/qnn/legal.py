@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from qcompiler.backends.qnn.socs import FLOAT16, FLOAT16_SURE, Soc
+from qcompiler.pipeline import some
 from qcompiler.quant import QuantPlan
 from qcompiler.quant.qtype import UINT16
 
@@ -51,5 +52,4 @@ def notes(socs: Sequence[Soc], islands: Iterable[str]) -> list[str]:
 
 def shown(names: Sequence[str]) -> str:
     """Some names, and how many others."""
-    more = len(names) - EXAMPLES
-    return ", ".join(map(repr, names[:EXAMPLES])) + (f" and {more} more" if more > 0 else "")
+    return some(list(map(repr, names)), EXAMPLES)

@@ -16,9 +16,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from qcompiler import ir
 from qcompiler.backends.qnn.runtime import Request, ask, last_line
+from qcompiler.passes.prepare.purity import GRID
 
 PROBE_SECONDS = 300.0
-GRID = ("QuantizeLinear", "DequantizeLinear")
 
 
 def failing(

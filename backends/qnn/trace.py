@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from qcompiler import ir
+from qcompiler.passes.prepare.purity import GRID
 
 FILE = "qnn_op_trace.json"
 BORDER = frozenset({"Quantize", "Dequantize"})
-GRID = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _TOKEN = re.compile(r"_token_\d+$")
 
 

@@ -21,6 +21,7 @@ from qcompiler.backends.tensorrt.profile import profile
 from qcompiler.backends.tensorrt.refusals import said
 from qcompiler.backends.tensorrt.ship import ship
 from qcompiler.backends.tensorrt.variants import GPUS
+from qcompiler.passes.prepare.purity import GRID
 from qcompiler.quant import NodePlan
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 MODEL, ENGINE = "model.onnx", "model.engine"
 PLANNED = frozenset({*NARROW, "w8"})
-BOUNDARIES = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def gate(backend: TensorRT, job: Job) -> Conformance:
@@ -36,7 +36,7 @@ def gate(backend: TensorRT, job: Job) -> Conformance:
     gpu = GPUS[backend.variant]
     bounds, notes = profile(job.model, job.ranges, job.samples)
     ir.save(job.model, job.folder / MODEL)
-    boundaries = sum(node.op in BOUNDARIES for node in job.model.all_nodes())
+    boundaries = sum(node.op in GRID for node in job.model.all_nodes())
     if not backend.version:
         found = Conformance(
             {}, 0, 0, boundaries, compiled=False, executed=False,

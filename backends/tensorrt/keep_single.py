@@ -27,12 +27,12 @@ from qcompiler import ir
 from qcompiler.errors import DataError
 from qcompiler.numerics.scale_forms import fits_half
 from qcompiler.passes.plan.encode import Ranges
+from qcompiler.passes.prepare.purity import GRID
 
 LIMIT = 3e4
 """Half of the largest float16: what calibration did not see may be larger than what it saw."""
 
 FP4, FP8 = np.dtype(float4_e2m1fn), np.dtype(float8_e4m3fn)
-QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 NO_BF16 = frozenset({"HardSwish"})
 ANGLES = frozenset({"Sin", "Cos"})
 CARRY = frozenset(
@@ -77,7 +77,7 @@ class Single:
     def _own(self, node: ir.Node) -> str | None:
         if list(node.subgraphs()):
             return "holds subgraphs, which stay in float32"
-        if node.op in QDQ:
+        if node.op in GRID:
             scale = node.inputs[1]
             if np.dtype(node.inputs[0].dtype) in (FP4, FP8) and (node.inputs[0].dtype == FP4 or feeds_scale(node)):
                 return "scales in two levels are float32"
@@ -96,7 +96,7 @@ class Single:
         for tensor in [*node.outputs, *node.inputs]:
             if id(tensor) in self.exempt or isinstance(tensor, ir.Constant) or not is_single(tensor):
                 continue
-            if tensor.inputs and tensor.inputs[0].op in QDQ:
+            if tensor.inputs and tensor.inputs[0].op in GRID:
                 continue  # no larger than what was quantized
             top = self._largest(tensor.name)
             if top > LIMIT:
@@ -140,7 +140,7 @@ class Single:
 
 def feeds_scale(node: ir.Node) -> bool:
     """Whether a node computes the scales of another one."""
-    return any(reader.op in QDQ and reader.inputs[1] is node.outputs[0] for reader in node.outputs[0].outputs)
+    return any(reader.op in GRID and reader.inputs[1] is node.outputs[0] for reader in node.outputs[0].outputs)
 
 
 def is_single(tensor: ir.Tensor) -> bool:

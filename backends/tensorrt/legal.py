@@ -28,6 +28,7 @@ from qcompiler.backends.tensorrt.attention import partner
 from qcompiler.backends.tensorrt.variants import Gpu
 from qcompiler.errors import ModelError
 from qcompiler.numerics.affine import dequantize
+from qcompiler.passes.prepare.purity import GRID
 from qcompiler.pipeline import GraphPass, PassRecord
 
 MOVES = frozenset({"Transpose", "Reshape", "Gather", "Slice", "Squeeze", "Unsqueeze"})
@@ -199,7 +200,7 @@ def no_integer_operator(node: ir.Node) -> str | None:
 
 def stored_type(node: ir.Node) -> str | None:
     """Codes are int8, int4, FP8 E4M3 or FP4 E2M1."""
-    if node.op not in ("QuantizeLinear", "DequantizeLinear"):
+    if node.op not in GRID:
         return None
     tensor = node.outputs[0] if node.op == "QuantizeLinear" else node.inputs[0]
     found = dtype_of(tensor)
@@ -208,7 +209,7 @@ def stored_type(node: ir.Node) -> str | None:
 
 def zero_points(node: ir.Node) -> str | None:
     """Zero points are constants, and 0."""
-    if node.op not in ("QuantizeLinear", "DequantizeLinear") or len(node.inputs) < 3 or not node.inputs[2].name:
+    if node.op not in GRID or len(node.inputs) < 3 or not node.inputs[2].name:
         return None
     point = node.inputs[2]
     if not isinstance(point, ir.Constant):
@@ -218,7 +219,7 @@ def zero_points(node: ir.Node) -> str | None:
 
 def scales(node: ir.Node) -> str | None:
     """Scales are positive."""
-    if node.op not in ("QuantizeLinear", "DequantizeLinear") or not isinstance(node.inputs[1], ir.Constant):
+    if node.op not in GRID or not isinstance(node.inputs[1], ir.Constant):
         return None
     values = ir.array(node.inputs[1]).astype(np.float32)
     return f"scale {node.inputs[1].name!r} is not positive" if not (values > 0).all() else None

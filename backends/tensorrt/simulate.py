@@ -201,5 +201,4 @@ class RoundBf16(GraphPass):
                 edit.retype(back, SINGLE, tensor.shape)
                 edit.replace_uses(tensor, back, keep=[small.inputs[0]])
                 record.changes += 1
-        edit.drop_unused_constants()
         model.opset = 21 if model.opset == 22 else model.opset

@@ -47,4 +47,3 @@ class SoftenMasks(GraphPass):
             edit.replace_uses(constant, soft)
             record.changes += 1
             record.notes.append(f"mask {constant.name!r}: numbers beyond {LIMIT:.0g} become that, for float16")
-        edit.drop_unused_constants()

@@ -23,7 +23,7 @@ from qcompiler.backends.tensorrt.keep_single import Single, is_single, lost
 from qcompiler.passes.lower.two_levels import DOMAIN, DYNAMIC
 from qcompiler.passes.plan.encode import Ranges
 from qcompiler.passes.prepare.purity import NAMED
-from qcompiler.pipeline import GraphPass, PassRecord
+from qcompiler.pipeline import GraphPass, PassRecord, some
 
 HALF, BF16 = np.dtype(np.float16), np.dtype(bfloat16)
 TYPES = {HALF: TensorProto.FLOAT16, BF16: TensorProto.BFLOAT16}
@@ -166,9 +166,8 @@ def notes(model: ir.Model, single: Single) -> Iterator[str]:
         if reason is not None and any(map(is_single, [*node.inputs, *node.outputs])):
             found.setdefault(reason, []).append(node.name)
     for reason, names in found.items():
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         verb = "stays" if len(names) == 1 else "stay"
-        yield f"{', '.join(names[:SHOWN])}{more} {verb} in float32: {reason}"
+        yield f"{some(names, SHOWN)} {verb} in float32: {reason}"
 
 
 def narrowed(values: npt.NDArray[Any], wanted: np.dtype[Any]) -> npt.NDArray[Any]:

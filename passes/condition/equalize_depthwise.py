@@ -101,8 +101,6 @@ class EqualizeDepthwise(GraphPass):
             edit.rename(pair.between, f"{old}{EQUALIZED}")
             self.renamed[pair.between.name], self.octaves[pair.between.name] = old, octaves
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
 
 def pairs(model: ir.Model, plan: QuantPlan) -> Iterator[Pair]:

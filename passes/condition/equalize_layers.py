@@ -111,8 +111,6 @@ class EqualizeLayers(GraphPass):
             self.renamed[value.name] = name
             self.octaves[value.name], self.axes[value.name] = found, place.axis
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
     def places(self, model: ir.Model) -> Iterator[Stretch]:
         """The values to look at."""

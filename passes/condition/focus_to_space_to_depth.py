@@ -43,8 +43,6 @@ class FocusToSpaceToDepth(GraphPass):
                 continue
             self._rewrite(edit, concat, order)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
     def _rewrite(self, edit: ir.Editor, concat: ir.Node, order: list[int]) -> None:
         found = strided(concat.inputs[0])

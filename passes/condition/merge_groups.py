@@ -66,8 +66,6 @@ class MergeGroups(GraphPass):
             conv.attrs["group"] = group // times
             edit.set_input(conv, 1, merged)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
 
 def has_groups(conv: ir.Node) -> bool:

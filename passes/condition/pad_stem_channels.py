@@ -47,8 +47,6 @@ class PadStemChannels(GraphPass):
                 continue
             self._rewrite(edit, conv)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
     def _rewrite(self, edit: ir.Editor, conv: ir.Node) -> None:
         x, weight = conv.inputs[0], ir.array(conv.inputs[1])

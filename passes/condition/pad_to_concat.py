@@ -48,7 +48,6 @@ class PadToConcat(GraphPass):
                 edit.add("Concat", parts, name=name if last else f"{name}_{axis}", attrs={"axis": axis}, outputs=made)
                 x = made[0]
             record.changes += 1
-        edit.drop_unused_constants()
 
 
 def added(node: ir.Node) -> Amounts | None:

@@ -65,8 +65,6 @@ class ResizeToConcat(GraphPass):
                 continue
             self._rewrite(edit, node, times)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
     def _rewrite(self, edit: ir.Editor, node: ir.Node, times: int) -> None:
         x, y = node.inputs[0], node.outputs[0]

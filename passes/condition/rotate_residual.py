@@ -64,7 +64,6 @@ class RotateResidual(GraphPass):
             record.notes.append(f"{len(stream.tensors)} values of {stream.width} channels were rotated")
         if record.refusals and not record.changes:
             record.notes.append(f"nothing was rotated: {record.refusals[0].reason}")
-        edit.drop_unused_constants()
 
 
 def _is_table(node: ir.Node) -> bool:

@@ -102,7 +102,6 @@ class ScaleInputs(GraphPass):
                 record.changes += 1
                 gains.append(found.gain)
         if gains:
-            edit.drop_unused_constants()
             record.notes.append(
                 f"{len(gains)} inputs rescaled; nearest rounding loses {np.mean(gains):.3f} times as much"
             )

@@ -53,8 +53,6 @@ class ScaleShiftToConv(GraphPass):
                 add = None
             self._rewrite(edit, mul, add)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
     def _rewrite(self, edit: ir.Editor, mul: ir.Node, add: ir.Node | None) -> None:
         found = by_channel(mul)

@@ -60,8 +60,6 @@ class SpaceToDepthStem(GraphPass):
                 continue
             self._rewrite(edit, conv)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
     def _rewrite(self, edit: ir.Editor, conv: ir.Node) -> None:
         x, (n, c, *sizes), weight = conv.inputs[0], conv.inputs[0].shape, ir.array(conv.inputs[1])

@@ -29,4 +29,3 @@ class SquareToMul(GraphPass):
             edit.erase(node)
             edit.add("Mul", [x, x], name=name, outputs=outputs)
             record.changes += 1
-        edit.drop_unused_constants()

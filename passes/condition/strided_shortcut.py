@@ -59,8 +59,6 @@ class StridedShortcut(GraphPass):
                 continue
             self._rewrite(edit, node, chain)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
     def _rewrite(self, edit: ir.Editor, node: ir.Node, chain: Strided) -> None:
         strides = [chain.steps.get(axis, 1) for axis in (2, 3)]

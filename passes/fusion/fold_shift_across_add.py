@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcompiler import ir
-from qcompiler.passes.fusion.channelwise import Vector, per_channel, rounds
+from qcompiler.passes.fusion.channelwise import Vector, rounds
+from qcompiler.passes.fusion.fold_scale import output_affine
 from qcompiler.passes.fusion.linear import BIASED, Linear, linear
 from qcompiler.rewrite import Any, Const, Match, Op, Rule
 
@@ -23,31 +24,31 @@ class FoldShiftAcrossAdd(Rule):
     pattern: ClassVar[Op] = Op(
         "Add|Sub",
         linear(BIASED),
-        Op("Add", Any("z"), Const("t"), bind="shift", shared=True),
+        Op("Add", Any("z"), Const("c"), bind="op", shared=True),
         commutative=True,
-        bind="op",
+        bind="sum",
     )
 
     def check(self, edit: ir.Editor, found: Match) -> str | None:
         """Refuses what is not per channel, does not fit the bias's type, or is large enough to round."""
-        view, shift = Linear(found.node("linear")), _shift(found)
-        if reason := view.refusal():
-            return reason
+        shift = _shift(found)
         if isinstance(shift, str):
             return shift
-        return rounds(found.tensor("t")) or view.unsafe(None, shift)
+        return rounds(found.tensor("c")) or Linear(found.node("linear")).unsafe(None, shift)
 
     def rewrite(self, edit: ir.Editor, found: Match) -> None:
         """Writes a new bias; the sum reads what the term was added to."""
-        shift, op = _shift(found), found.node("op")
+        shift, outer = _shift(found), found.node("sum")
         assert not isinstance(shift, str)
         Linear(found.node("linear")).absorb(edit, None, shift)
-        inner = found.node("shift").outputs[0]
-        edit.set_input(op, [tensor is inner for tensor in op.inputs].index(True), found.tensor("z"))
+        inner = found.node("op").outputs[0]
+        edit.set_input(outer, [tensor is inner for tensor in outer.inputs].index(True), found.tensor("z"))
 
 
 def _shift(found: Match) -> Vector | str:
     """What the term adds to the linear operator's result, or why that is not one number per channel."""
-    view = Linear(found.node("linear"))
-    values = per_channel(found.tensor("t"), view.output_axis, view.channels, view.rank)
-    return -values if found.node("op").op == "Sub" and not isinstance(values, str) else values
+    change = output_affine(found)
+    if isinstance(change, str):
+        return change
+    assert change.shift is not None
+    return -change.shift if found.node("sum").op == "Sub" else change.shift

@@ -64,8 +64,6 @@ class CorrectFloatBias(GraphPass):
             shift = response(node, error(node, encoding), reading(node, moments))
             correct(edit, node, *place, shift)
             record.changes += 1
-        if record.changes:
-            edit.drop_unused_constants()
 
 
 def float_bias(plan: QuantPlan, node: ir.Node) -> bool:

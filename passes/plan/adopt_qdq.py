@@ -25,6 +25,7 @@ import numpy as np
 from qcompiler import ir
 from qcompiler.numerics.affine import dequantize
 from qcompiler.passes.plan.bounds import never_negative
+from qcompiler.passes.plan.useful_range import number
 from qcompiler.pipeline import GraphPass, PassRecord
 from qcompiler.quant import Encoding, PerAxis, PerTensor, QSpec, Site
 from qcompiler.quant.qtype import INT8, INT16, INT32, UINT8, UINT16, QType
@@ -34,8 +35,8 @@ DOMAINS = ("", "com.microsoft")
 STORED: dict[str, QType] = {"int8": INT8, "uint8": UINT8, "int16": INT16, "uint16": UINT16, "int32": INT32}
 
 
-MAX = 2
-"""Input of Clip."""
+CLIP = 3
+"""Inputs of a Clip with an upper end."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,10 @@ class Adoption:
 
 def to_127(node: ir.Node) -> bool:
     """Whether a node cuts codes of uint8 off at 127."""
-    if node.op != "Clip" or node.domain or node.outputs[0].dtype != np.uint8 or len(node.inputs) < MAX + 1:
+    if node.op != "Clip" or node.domain or node.outputs[0].dtype != np.uint8 or len(node.inputs) != CLIP:
         return False
-    low, high = (tensor if tensor.name else None for tensor in node.inputs[1 : MAX + 1])
-    ends = [isinstance(tensor, ir.Constant) and int(ir.array(tensor).reshape(())) == end
-            for tensor, end in ((low, 0), (high, INT8.high)) if tensor is not None]  # fmt: skip
-    return high is not None and all(ends)
+    low, high = node.inputs[1:]
+    return (not low.name or number(low) == 0) and number(high) == INT8.high
 
 
 def encoding_of(node: ir.Node) -> Encoding | str:

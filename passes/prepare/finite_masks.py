@@ -62,7 +62,6 @@ class FiniteMasks(GraphPass):
                 if node is not None:
                     edit.set_input(node, port, far)
                     record.changes += 1
-        edit.drop_unused_constants()
 
 
 def _wide_enough(dtype: np.dtype[Any]) -> bool:

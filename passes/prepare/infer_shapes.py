@@ -9,7 +9,6 @@ Source: ONNX shape inference (onnx.shape_inference.infer_shapes).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ from onnx import GraphProto, ModelProto, TypeProto, helper, shape_inference
 
 from qcompiler import ir
 from qcompiler.passes.prepare.operators_of_others import stand_in
-from qcompiler.pipeline import GraphPass, PassRecord
+from qcompiler.pipeline import GraphPass, PassRecord, some
 
 Shape = list[int | str | None]
 SHOWN = 3
@@ -51,9 +50,9 @@ def refine(model: ir.Model, record: PassRecord) -> list[str]:
     if any(tensor.dtype is None or not _static(tensor.shape) for tensor in computed(model)):
         record.changes += _merge(model, infer(model, stated=True), [])
     unknown = [tensor for tensor in computed(model) if tensor.dtype is None and tensor.type_proto is None]
-    notes = [f"the file states a shape that the graph contradicts for {_some(wrong)}"] if wrong else []
+    notes = [f"the file states a shape that the graph contradicts for {some(wrong, SHOWN)}"] if wrong else []
     if unknown:
-        notes.append(f"type unknown for {_some([f'{t.name!r} (output of {t.inputs[0].op})' for t in unknown])}")
+        notes.append(f"type unknown for {some([f'{t.name!r} (output of {t.inputs[0].op})' for t in unknown], SHOWN)}")
     return notes
 
 
@@ -198,9 +197,3 @@ def _better(old: Shape | None, new: Shape | None, symbols: set[str]) -> tuple[Sh
         corrected |= contradicts
         merged.append(now if contradicts or isinstance(now, int) or was is None else was)
     return merged, corrected
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names and the number of the others."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

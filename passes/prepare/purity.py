@@ -5,7 +5,9 @@ from __future__ import annotations
 from qcompiler import ir
 
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+GRID = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""They move a value to a grid and back."""
+QUANTIZED = GRID | {"DynamicQuantizeLinear"}
 """They carry a decision about precision, so their results are never computed ahead."""
 
 NAMED = frozenset(

@@ -12,9 +12,8 @@ from typing import ClassVar
 
 from qcompiler import ir
 from qcompiler.passes.prepare.lift_constants import constant_value
+from qcompiler.passes.prepare.purity import GRID
 from qcompiler.pipeline import GraphPass, PassRecord
-
-GRID = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcompiler import ir
-from qcompiler.pipeline import GraphPass, PassRecord
+from qcompiler.pipeline import GraphPass, PassRecord, some
 
 FIRST_IR_WITHOUT_LISTING = 4
 SHOWN = 4
@@ -30,7 +30,6 @@ class StripInputInitializers(GraphPass):
             ir.drop_input(edit, tensor)
         record.changes += len(listed)
         if listed and model.header.ir_version >= FIRST_IR_WITHOUT_LISTING:
-            names = ", ".join(repr(tensor.name) for tensor in listed[:SHOWN])
-            more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-            record.notes.append(f"initializers listed as inputs are constants now: {names}{more}")
+            names = some([repr(tensor.name) for tensor in listed], SHOWN)
+            record.notes.append(f"initializers listed as inputs are constants now: {names}")
         model.header.ir_version = max(model.header.ir_version, FIRST_IR_WITHOUT_LISTING)

@@ -1,7 +1,7 @@
 """Passes, the pipeline that runs them, and the trace of what they did."""
 
 from qcompiler.pipeline.guard import Journey, Span, guarded
-from qcompiler.pipeline.passes import GraphPass, Halted, Instrument, PassRecord, Pipeline, PlanPass, Trace
+from qcompiler.pipeline.passes import GraphPass, Halted, Instrument, PassRecord, Pipeline, PlanPass, Trace, some
 
 __all__ = [
     "GraphPass",
@@ -14,4 +14,5 @@ __all__ = [
     "Span",
     "Trace",
     "guarded",
+    "some",
 ]

@@ -159,6 +159,12 @@ class Pipeline:
             raise Halted(model)
 
 
+def some(names: Sequence[str], most: int) -> str:
+    """The first names, and how many others there are: for a note."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def fingerprint(model: ir.Model) -> int:
     """A number that changes with the graph's structure; only for comparison within one process."""
     return hash(

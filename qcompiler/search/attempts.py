@@ -14,6 +14,7 @@ from qcompiler.backends.conformance import Conformance
 from qcompiler.data import Source
 from qcompiler.passes.plan.encode_blocks import blocked
 from qcompiler.passes.plan.take_codes import TakeCodes
+from qcompiler.pipeline import some
 from qcompiler.quant import NodePlan, Precision, QuantPlan
 from qcompiler.search.calibration import calibrated
 from qcompiler.search.candidates import Candidate, Draft, Drafter
@@ -122,9 +123,7 @@ class Attempts:
             }
             if not put.keys() - self.drafter.placed.keys():
                 break
-            names = sorted(put)
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            self.notes.append(f"float, since no sample showed their values: {', '.join(names[:SHOWN])}{more}")
+            self.notes.append(f"float, since no sample showed their values: {some(sorted(put), SHOWN)}")
             self.drafter = replace(self.drafter, placed={**self.drafter.placed, **put})
             draft = self.drafter.draft(draft.precision)
         return draft
@@ -199,12 +198,12 @@ class Attempts:
         Returns:
             None where the gate passes, or the model is float.
         """
-        names = {node.name for node in self.drafter.prepared.nodes} - shipped.placed.keys()
-        planned = {name for name, plan in shipped.plan.nodes.items() if plan.precision != "float"}
-        back = {other.node: other.rule for other in (*made.fallback, *made.surprises) if other.node in names & planned}
         if not made.failures or shipped.precision == "float":
             return None
         refused = replace(shipped, refused=f"the gate fails: {made.failures[0]}")
+        names = {node.name for node in self.drafter.prepared.nodes} - shipped.placed.keys()
+        planned = {name for name, plan in shipped.plan.nodes.items() if plan.precision != "float"}
+        back = {other.node: other.rule for other in (*made.fallback, *made.surprises) if other.node in names & planned}
         if not back:
             return refused
         put = {name: NodePlan("float", "conformance", f"not computed as planned: {why}") for name, why in back.items()}
